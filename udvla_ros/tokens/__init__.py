@@ -1,0 +1,1 @@
+"""Text, images and actions as tokens of one discrete space."""
