@@ -1,0 +1,1 @@
+"""Demonstrations: episodes on disk, their readers, and their generation in simulation."""

@@ -1,0 +1,235 @@
+"""Generate demonstrations in parallel, resumable, the same whatever the number of workers.
+
+Episode ``i`` is drawn from seed ``base + i`` and its attempts from that seed's sub-seeds, so neither the
+number of workers nor an interruption changes what is written. Seeds from 1,000,000 on belong to evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from udvla_ros.errors import UdvlaError
+from udvla_ros.rollouts import episodes as disk
+from udvla_ros.rollouts.noise import Noise
+from udvla_ros.sim.tasks import TASKS, Task
+
+SHARD = 100  # episodes
+EVALUATION_SEEDS = 1_000_000  # the first seed that data never uses
+ATTEMPTS = 50  # failures in a row after which something is wrong
+
+
+class GenerateError(UdvlaError):
+    """What was asked for cannot be generated."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a data set is made from; two equal ones give the same episodes.
+
+    Attributes:
+        episodes: how many successful ones.
+        seed: of the first episode; the others follow.
+        tasks: kinds, taken in turn.
+        noise: factor on the default :class:`Noise`.
+    """
+
+    episodes: int
+    seed: int = 0
+    tasks: tuple[str, ...] = tuple(TASKS)
+    noise: float = 1.0
+
+    def check(self) -> None:
+        """Refuse what would be wrong data.
+
+        Raises:
+            GenerateError: no episodes, an unknown task, a negative noise, or seeds kept for evaluation.
+        """
+        unknown = [kind for kind in self.tasks if kind not in TASKS]
+        if unknown or not self.tasks:
+            raise GenerateError(
+                f"unknown tasks {unknown}; --tasks takes, separated by commas: {', '.join(TASKS)}"
+            )
+        if self.episodes < 1:
+            raise GenerateError(f"--episodes {self.episodes} makes no data; ask for at least 1")
+        if self.noise < 0:
+            raise GenerateError(f"--noise {self.noise} is negative; 0 switches noise off, 1 is the default")
+        if self.seed < 0 or self.seed + self.episodes > EVALUATION_SEEDS:
+            raise GenerateError(
+                f"seeds {self.seed} to {self.seed + self.episodes - 1} leave 0 to {EVALUATION_SEEDS - 1}: "
+                "higher ones are kept for evaluation; choose a lower --seed"
+            )
+
+
+def make_episode(world: Any, config: Config, index: int) -> disk.Episode:
+    """Return episode ``index``, the first success; its ``attempt`` counts the failures before.
+
+    Raises:
+        GenerateError: none of many attempts succeeds.
+    """
+    from udvla_ros.rollouts.record import record
+    from udvla_ros.sim.scene import COLOURS, sample_scene
+
+    seed, colours = config.seed + index, tuple(COLOURS)
+    kind = config.tasks[index % len(config.tasks)]
+    for attempt in range(ATTEMPTS):
+        rng = np.random.default_rng([seed, attempt])
+        task = Task(kind, colours[int(rng.integers(len(colours)))])
+        episode = record(world, sample_scene(rng), task, rng, Noise.scaled(config.noise), seed, attempt)
+        if episode.success:
+            return episode
+    raise GenerateError(f"the expert failed {ATTEMPTS} attempts of '{kind}' from seed {seed}; lower --noise")
+
+
+_counter: Any = None  # of a worker process: episodes made so far by all of them
+_world: Any = None
+
+
+def _start_worker(counter: Any) -> None:
+    global _counter
+    # llvmpipe's own threads only get in each other's way at this image size.
+    os.environ["OMP_NUM_THREADS"], os.environ["LP_NUM_THREADS"] = "1", "0"
+    _counter = counter
+
+
+def _make_shard(config: Config, indices: range, path: Path) -> None:
+    global _world
+    if _world is None:  # here and not at the start, so that a RenderError reaches the user
+        from udvla_ros.sim.world import TabletopWorld
+
+        _world = TabletopWorld(render=True)
+    made = []
+    for index in indices:
+        made.append(make_episode(_world, config, index))
+        with _counter.get_lock():
+            _counter.value += 1
+    disk.write_shard(path, made)
+
+
+def generate(
+    folder: Path, config: Config, workers: int = 1, progress: bool = True, shard: int = SHARD
+) -> dict[str, Any]:
+    """Write a data set into ``folder`` and return its description.
+
+    Shards that are there already are kept, so an interrupted run goes on where it stopped.
+
+    Raises:
+        GenerateError: see :meth:`Config.check`; or the folder holds data made from another config.
+    """
+    config.check()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, config, shard)
+    starts = range(0, config.episodes, shard)
+    paths = [folder / f"shard-{number:05d}.npz" for number in range(len(starts))]
+    jobs = [
+        (config, range(start, min(start + shard, config.episodes)), path)
+        for start, path in zip(starts, paths, strict=True)
+        if not path.exists()
+    ]
+    started = time.monotonic()
+    if jobs:
+        _run(jobs, workers, progress)
+    description = _describe(config, paths, time.monotonic() - started)
+    text = json.dumps(description, indent=2) + "\n"
+    disk.write_atomically(folder / disk.DESCRIPTION, lambda handle: handle.write(text.encode()))
+    return description
+
+
+def _claim(folder: Path, config: Config, shard: int) -> None:
+    """Remember the config before the first shard, so that a resumed run cannot mix two data sets."""
+    path, mine = folder / "config.json", json.loads(json.dumps(asdict(config)))
+    if path.is_file():
+        theirs = json.loads(path.read_text())
+        # A longer data set goes on from a shorter one, unless that one's last shard is a short one.
+        if theirs["episodes"] < config.episodes and theirs["episodes"] % shard == 0:
+            theirs["episodes"] = config.episodes
+        if theirs != mine:
+            raise GenerateError(f"'{folder}' holds data of another {path.name}; choose another --out")
+    elif any(folder.glob("shard-*.npz")):
+        raise GenerateError(f"'{folder}' holds shards without {path.name}; choose another --out")
+    disk.write_atomically(path, lambda handle: handle.write((json.dumps(mine, indent=2) + "\n").encode()))
+
+
+def _run(jobs: list[tuple[Config, range, Path]], workers: int, progress: bool) -> None:
+    from tqdm import tqdm
+
+    context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
+    counter = context.Value("q", 0)
+    patience = 0.5 if sys.stderr.isatty() else 30.0  # a log wants a line now and then
+    bar = tqdm(total=sum(len(indices) for _, indices, _ in jobs), unit="episode", disable=not progress)
+    bar.mininterval = patience
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (counter,))
+    try:
+        pending = {pool.submit(_make_shard, *job) for job in jobs}
+        while pending:
+            done, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
+            bar.update(counter.value - bar.n)
+            for future in done:
+                future.result()  # raises what the worker raised
+    except BrokenProcessPool as error:
+        raise GenerateError("a worker died (out of memory?); run it again with fewer --workers") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+        bar.close()
+
+
+def _describe(config: Config, paths: list[Path], seconds: float) -> dict[str, Any]:
+    """Read the small arrays of every shard and sum up."""
+    from udvla_ros.sim.control import CONTROL_DT
+    from udvla_ros.sim.scene import default_cameras
+
+    made: Counter = Counter()
+    attempts: Counter = Counter()
+    colours: Counter = Counter()
+    frames = actions = 0
+    for path in paths:
+        with np.load(path, allow_pickle=False) as stored:
+            lengths = stored["actions_per_episode"]
+            made.update(stored["task"].tolist())
+            colours.update(stored["colour"].tolist())
+            for kind, attempt in zip(stored["task"].tolist(), stored["attempt"].tolist(), strict=True):
+                attempts[kind] += attempt + 1
+            chunk = stored["intention"].shape[1:]
+        actions += int(lengths.sum())
+        frames += int((lengths + 1).sum())
+    return {
+        "format": disk.FORMAT,
+        "version": disk.VERSION,
+        "config": asdict(config),
+        "noise": asdict(Noise.scaled(config.noise)),
+        "episodes": sum(made.values()),
+        "episodes_per_task": dict(made),
+        "episodes_per_colour": dict(colours),
+        "shards": len(paths),
+        "frames": frames,
+        "actions": actions,
+        "seeds": [config.seed, config.seed + config.episodes - 1],
+        "expert_success": {kind: round(made[kind] / attempts[kind], 4) for kind in made},
+        "control_hz": round(1.0 / CONTROL_DT),
+        "action_space": "tcp_delta, base frame: dxyz (m), rotation vector (rad), gripper +1 close -1 open",
+        "intention_shape": [int(n) for n in chunk],
+        "cameras": {name: [camera.height, camera.width] for name, camera in default_cameras().items()},
+        "seconds": round(seconds, 1),
+    }
+
+
+if __name__ == "__main__":
+    import argparse
+
+    from udvla_ros.cli.data import add_generate_arguments, run_generate
+
+    _parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_generate_arguments(_parser)
+    raise SystemExit(run_generate(_parser.parse_args()))

@@ -1,0 +1,1 @@
+"""MuJoCo worlds, tasks and scripted experts; numpy only, no torch and no ROS."""
