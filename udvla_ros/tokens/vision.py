@@ -7,13 +7,15 @@ repeated over the temporal slots that the model squeezes into one (four in the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Emu3VQVAE, Emu3VQVAEConfig
+from transformers.utils import logging
 
 from udvla_ros.errors import BundleError, ObservationError, TokenError
 
@@ -97,6 +99,18 @@ def prefer_channels_last(model: nn.Module) -> None:
             module.to(memory_format=torch.channels_last)
 
 
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Keep the library from drawing bars for files that load in milliseconds."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 class VisionTokenizer:
     """Images to codes and back, for any number of views of any size.
 
@@ -122,9 +136,10 @@ class VisionTokenizer:
             if not (folder / name).is_file():
                 raise BundleError(f"no vision tokeniser in '{folder}': {name} is missing; train or copy one there")
         try:
-            model, info = Emu3VQVAE.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
+            with _without_progress_bars():
+                model, info = Emu3VQVAE.from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise BundleError(f"the vision tokeniser in '{folder}' cannot be read: {reason}") from error
@@ -139,7 +154,8 @@ class VisionTokenizer:
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder, made if need be."""
         state = {name: value.contiguous() for name, value in self.model.state_dict().items()}
-        self.model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+        with _without_progress_bars():
+            self.model.save_pretrained(folder, state_dict=state)
 
     @property
     def device(self) -> torch.device:
@@ -190,7 +206,7 @@ class VisionTokenizer:
             to_pixels(images)  # raises with the one message for wrong shapes
         rows, cols = self.grid(*images.shape[1:3])
         parts = [torch.empty(0, rows, cols, dtype=torch.long)]
-        for part in images.split(batch):
+        for part in images.split(batch) if len(images) else ():
             found = latents(self.model, to_pixels(part).to(self.device, self.model.dtype))
             parts.append(self.model.quantize(found).squeeze(1).cpu())
         return torch.cat(parts)
@@ -222,6 +238,6 @@ class VisionTokenizer:
             )
         side = self.factor
         parts = [np.empty((0, codes.shape[1] * side, codes.shape[2] * side, 3), np.uint8)]
-        for part in codes.split(batch):
+        for part in codes.split(batch) if len(codes) else ():
             parts.append(to_images(self.model.decode(part.long().to(self.device)).float()))
         return np.concatenate(parts)

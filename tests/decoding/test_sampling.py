@@ -1,0 +1,83 @@
+"""Gumbel-max draws from the softmax, and who is committed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from udvla_ros.decoding.sampling import gumbel, most_confident, sample
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_greedy_is_the_arg_max_with_its_probability():
+    logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, 5.5, -1.0]])
+    tokens, confidence = sample(logits, 0.0, generator())
+    assert tokens.tolist() == [1, 1]
+    torch.testing.assert_close(confidence, logits.softmax(-1)[:, 1])
+
+
+def test_greedy_draws_no_noise():
+    g = generator(3)
+    state = g.get_state()
+    sample(torch.randn(2, 5), 0.0, g)
+    assert torch.equal(g.get_state(), state)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_samples_follow_the_softmax_at_their_temperature(temperature):
+    logits = torch.tensor([1.0, 0.0, -1.0, 0.5])
+    count = 40_000
+    tokens, confidence = sample(logits.expand(count, 4), temperature, generator())
+    shares = torch.bincount(tokens, minlength=4) / count
+    torch.testing.assert_close(shares, (logits / temperature).softmax(-1), atol=0.012, rtol=0)
+    # The confidence is the model's own probability, whatever the temperature.
+    torch.testing.assert_close(confidence, logits.softmax(-1)[tokens])
+
+
+def test_seed_decides():
+    logits = torch.zeros(20, 50)
+    first = sample(logits, 1.0, generator(1))[0]
+    assert torch.equal(first, sample(logits, 1.0, generator(1))[0])
+    assert not torch.equal(first, sample(logits, 1.0, generator(2))[0])
+
+
+def test_noise_is_finite_and_has_gumbels_mean():
+    noise = gumbel(torch.Size([200_000]), generator(), torch.device("cpu"))
+    assert torch.isfinite(noise).all()
+    assert float(noise.mean()) == pytest.approx(np.euler_gamma, abs=0.01)
+
+
+def test_half_precision_logits_are_compared_in_float32():
+    logits = torch.tensor([[10.0, 10.0, -10.0]], dtype=torch.bfloat16)
+    _, confidence = sample(logits, 0.0, generator())
+    assert confidence.dtype == torch.float32
+    assert float(confidence) == pytest.approx(0.5, abs=1e-6)
+
+
+rows = st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.9, 1.0]), st.booleans()), min_size=1, max_size=8)
+
+
+@settings(max_examples=200)
+@given(rows, st.integers(0, 9), st.one_of(st.none(), st.sampled_from([0.15, 0.5, 1.0])))
+def test_commitment_by_its_definition(row, keep, threshold):
+    confidence = torch.tensor([[c for c, _ in row]])
+    masked = torch.tensor([[m for _, m in row]])
+    chosen = most_confident(confidence, masked, torch.tensor([keep]), threshold)[0].tolist()
+    open_slots = [i for i, (_, m) in enumerate(row) if m]
+    ranked = sorted(open_slots, key=lambda i: -confidence[0, i].item())  # stable: the first of equals
+    expected = set(ranked[: max(0, len(open_slots) - keep)])
+    if threshold is not None:
+        expected |= {i for i in open_slots if confidence[0, i].item() >= torch.tensor(threshold).item()}
+    assert {i for i, c in enumerate(chosen) if c} == expected
+
+
+def test_rows_of_a_batch_are_their_own():
+    confidence = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.3, 0.4]])
+    chosen = most_confident(confidence, torch.ones(2, 3, dtype=torch.bool), torch.tensor([1, 2]), None)
+    assert chosen.tolist() == [[True, False, True], [False, False, True]]

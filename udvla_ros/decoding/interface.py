@@ -1,0 +1,97 @@
+"""What every decoder takes and returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from udvla_ros.decoding.schedule import SCHEDULES
+from udvla_ros.errors import ConfigError
+from udvla_ros.tokens.layout import Prefix
+
+FORESIGHTS = ("full", "off")
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """The knobs a user turns, per call.
+
+    Attributes:
+        decoder: name of the decoder.
+        steps: denoising steps of the future images (T in the paper).
+        action_steps: denoising steps of the actions; ``None`` is ``steps``. They are the last ones of the
+            run, so that actions are settled on images that have taken shape.
+        schedule: ``paper`` or ``public``, see :mod:`udvla_ros.decoding.schedule`.
+        foresight: ``full``, or ``off``: decode the action without imagining the future (a trained mode).
+        temperature: of the Gumbel-max samples; it anneals to zero over the steps. 0 is greedy, which seeks the
+            mode: of many ways to move and one way to stay, it stays. Policies are run at 1.
+        confidence_threshold: tokens at least this probable are committed ahead of the schedule.
+        use_cache: keep the prefix in a key/value cache (where the attention kind makes that exact).
+        well_formed: commit only action codes of a sequence whose expanded lengths fill the chunk exactly.
+    """
+
+    decoder: str = "jd3p"
+    steps: int = 8
+    action_steps: int | None = None
+    foresight: str = "full"
+    schedule: str = "public"
+    temperature: float = 0.0
+    confidence_threshold: float | None = None
+    use_cache: bool = True
+    well_formed: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "action_steps"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= 256:
+                raise ConfigError(f"{name} is {value}; it must lie between 1 and 256")
+        if self.foresight not in FORESIGHTS:
+            raise ConfigError(f"foresight is '{self.foresight}'; known: {', '.join(FORESIGHTS)}")
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(f"unknown schedule '{self.schedule}'; known: {', '.join(SCHEDULES)}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ConfigError(f"temperature is {self.temperature}; it must be finite and not negative")
+        if self.confidence_threshold is not None and not 0 < self.confidence_threshold <= 1:
+            raise ConfigError(f"confidence_threshold is {self.confidence_threshold}; it must lie in (0, 1]")
+
+
+@dataclass(frozen=True)
+class StepStatistics:
+    """One forward: tokens run (prefix included where it is not cached), tokens committed, mean confidence."""
+
+    forward_tokens: int
+    visual_committed: int
+    visual_confidence: float
+    action_committed: int
+    action_confidence: float
+    seconds: float
+
+
+@dataclass
+class Decoded:
+    """Tokens of one call.
+
+    ``visual`` ``[B, V]``: VQ codes of all future views (-1 with ``foresight: off``); ``actions``: FAST codes
+    per sample, without EOA; ``prefilled``: whether one more forward filled the cache first.
+    """
+
+    visual: np.ndarray
+    actions: list[list[int]]
+    timings_ms: dict[str, float]
+    steps: list[StepStatistics] = field(default_factory=list)
+    prefilled: bool = True
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes of the decoder, prefill included."""
+        return len(self.steps) + int(self.prefilled)
+
+
+class Decoder(Protocol):
+    """A decoder is a callable over a batch of prefixes."""
+
+    def __call__(self, prefix: Prefix, options: DecodeOptions, seed: int) -> Decoded:
+        """Generate the suffix. The same seed and options give the same tokens."""
+        ...
