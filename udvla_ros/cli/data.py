@@ -1,0 +1,72 @@
+"""``udvla data``: generate demonstrations in simulation, and look at them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``data generate`` and ``data inspect``."""
+    data = subparsers.add_parser("data", help="generate and look at demonstration episodes")
+    verbs = data.add_subparsers(dest="verb", required=True, metavar="generate|inspect")
+
+    parser = verbs.add_parser("generate", help="let the scripted expert demonstrate tasks in simulation")
+    add_generate_arguments(parser)
+    parser.set_defaults(run=run_generate)
+
+    parser = verbs.add_parser("inspect", help="summarise a folder of episodes, or draw some of them")
+    parser.add_argument("folder", type=Path, help="folder written by 'udvla data generate'")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a sheet of the first episodes")
+    parser.add_argument("--episodes", type=int, default=6, help="on the sheet (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary as JSON")
+    parser.set_defaults(run=run_inspect)
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what ``generate`` takes."""
+    parser.add_argument("--out", type=Path, required=True, help="folder; an interrupted run is resumed")
+    parser.add_argument("--episodes", type=int, default=1000, help="successful ones (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first episode, < 1000000 (default: 0)")
+    parser.add_argument("--workers", type=positive, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--tasks", default="touch,pick", help="kinds, in turn (default: %(default)s)")
+    parser.add_argument("--noise", type=float, default=1.0, help="factor on the expert's noise (default: 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the description there")
+
+
+def run_generate(args: argparse.Namespace) -> int:
+    """Generate a data set and print its description."""
+    from udvla_ros.rollouts.generate import Config, generate
+
+    tasks = tuple(kind.strip() for kind in args.tasks.split(",") if kind.strip())
+    config = Config(args.episodes, args.seed, tasks, args.noise)
+    _print(generate(args.out, config, args.workers), args.json)
+    return 0
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """Print the description of a data set, and draw a sheet if asked."""
+    from udvla_ros.rollouts.episodes import read_description
+    from udvla_ros.rollouts.sheet import write_sheet
+
+    _print(read_description(args.folder), args.json)
+    if args.sheet:
+        write_sheet(args.folder, args.sheet, args.episodes)
+        print(f"wrote {args.sheet}")
+    return 0
+
+
+def _print(description: dict, also: Path | None) -> None:
+    text = json.dumps(description, indent=2)
+    print(text)
+    if also:
+        also.write_text(text + "\n")

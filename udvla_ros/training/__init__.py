@@ -1,0 +1,1 @@
+"""Training: the vision tokeniser, the FAST fit and the two stages of the policy."""

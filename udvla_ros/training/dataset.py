@@ -1,0 +1,96 @@
+"""Episodes as tokens: encoded once, held in memory, drawn by seed.
+
+Tokens are kept by frame: the codes of each view; and by step: its frame, the frame one chunk later (clamped
+to the episode's end), the FAST codes of the expert's intention and the instruction. A batch is a pure function of
+``(seed, step)``, so a resumed run and a run on several processes see what an uninterrupted one sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from udvla_ros.errors import ConfigError
+from udvla_ros.tokens.layout import Layout
+from udvla_ros.tokens.text import TextTokenizer
+
+STEP_ARRAYS = ("current", "future", "actions", "chunks", "text", "episode")
+
+
+@dataclass
+class TokenShard:
+    """All frames of a data set, and the steps that can be learnt from.
+
+    ``views``: per camera ``[F, rows*cols]`` uint16, all frames. Per step: ``current`` and ``future`` ``[N]``
+    index the frames; ``actions`` ``[N, A]`` int16 FAST codes, -1 behind the last; ``chunks`` ``[N, K, D]``
+    the actions they encode (physical units); ``text`` ``[N]``: row of ``instructions``; ``episode`` ``[N]``.
+    """
+
+    views: dict[str, np.ndarray]
+    current: np.ndarray
+    future: np.ndarray
+    actions: np.ndarray
+    chunks: np.ndarray
+    text: np.ndarray
+    episode: np.ndarray
+    instructions: list[str]
+
+    def at(self, frames: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the codes of some frames, per camera."""
+        return {name: codes[frames] for name, codes in self.views.items()}
+
+    def save(self, path: Path) -> None:
+        """Write one ``.npz`` without pickle, atomically."""
+        views = {f"view.{name}": codes for name, codes in self.views.items()}
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez(
+            temporary, **views, **{name: getattr(self, name) for name in STEP_ARRAYS},
+            instructions=np.array(self.instructions),
+        )  # fmt: skip
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> TokenShard:
+        """Read what :meth:`save` wrote. Raises ConfigError where the file is missing."""
+        if not path.is_file():
+            raise ConfigError(f"no token file at {path}; make it with `udvla train policy`")
+        with np.load(path, allow_pickle=False) as stored:
+            views = {k.removeprefix("view."): stored[k] for k in stored.files if k.startswith("view.")}
+            rest = {k: stored[k] for k in STEP_ARRAYS}
+            return cls(views, **rest, instructions=[str(line) for line in stored["instructions"]])
+
+
+@dataclass
+class Sequences:
+    """A shard assembled into prefix and suffix ids, split by episode into training and validation."""
+
+    prefix_ids: np.ndarray  # [N, P] int32
+    prefix_positions: np.ndarray  # [N, P] int32
+    prefix_modality: np.ndarray  # [N, P] int8
+    suffix: np.ndarray  # [N, S] int32
+    train: np.ndarray  # [Nt] steps
+    validation: np.ndarray  # [Nv]
+    shard: TokenShard
+
+    @classmethod
+    def assemble(
+        cls, shard: TokenShard, layout: Layout, text: TextTokenizer, held_out: float = 0.02
+    ) -> Sequences:
+        """Build all sequences; the last ``held_out`` share of the episodes is kept for validation."""
+        lines = [text.encode(line) for line in shard.instructions]
+        prefix = layout.prefix([lines[row] for row in shard.text], shard.at(shard.current))
+        codes = [row[row >= 0].tolist() for row in shard.actions]
+        suffix = layout.suffix(shard.at(shard.future), codes)
+        last = int(shard.episode.max()) + 1
+        first_held = last - max(1, round(held_out * last))
+        held = shard.episode >= first_held
+        return cls(
+            prefix.ids.astype(np.int32), prefix.positions.astype(np.int32), prefix.modality.astype(np.int8),
+            suffix.astype(np.int32), np.flatnonzero(~held), np.flatnonzero(held), shard,
+        )  # fmt: skip
+
+    def draw(self, size: int, seed: int, step: int) -> np.ndarray:
+        """Return ``size`` training steps of the data for this optimiser step."""
+        return np.random.default_rng([seed, step]).choice(self.train, size)

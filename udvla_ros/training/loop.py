@@ -1,0 +1,247 @@
+"""The policy's training loop: stage (i) on future images, then stage (ii) JD3P on images and actions.
+
+One loop serves a laptop and several processes (Hugging Face Accelerate). It is resumable at any kill:
+every batch and corruption follows from ``(seed, step)``, and a checkpoint holds the rest. With a budget in
+steps alone, a resumed run is the uninterrupted one to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from udvla_ros.errors import ConfigError
+from udvla_ros.model.backbone import Backbone
+from udvla_ros.training.corruption import corrupt
+from udvla_ros.training.dataset import Sequences
+from udvla_ros.training.objective import JD3PObjective, Losses
+from udvla_ros.training.optimizer import Average, build_optimizers, learning_rate
+
+
+@dataclass
+class PolicyTraining:
+    """Everything that decides a run besides its data; stored in the checkpoint and the model card."""
+
+    steps: int = 4000
+    minutes: float | None = None  # a time budget beside `steps`: whichever ends first sets the schedule
+    stage1_steps: int = 400  # action-free video first (paper, section 3.3)
+    batch: int = 64  # prefixes per step, all processes together
+    copies: int = 1  # corrupted suffixes behind each prefix
+    blind_copies: int = 2  # and action blocks that see no future image, which train `foresight: off`
+    omega: float = 0.5
+    joint_timestep: bool = False  # one ratio for image and action (paper) or two (public code)
+    optimizer: str = "muon"
+    lr: float = 2e-3
+    lr_floor: float = 5e-5
+    warmup: int = 50
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    ema: float = 0.999
+    precision: str = "no"  # or "bf16": faster on GPUs, and on CPUs that have AMX
+    compile: bool = False
+    seed: int = 0
+    checkpoint_minutes: float = 3.0
+    validate_every: int = 500
+    backbone: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.steps <= self.stage1_steps:
+            raise ConfigError(f"steps ({self.steps}) must exceed stage1_steps ({self.stage1_steps})")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ConfigError(f"optimizer is '{self.optimizer}'; known: adamw, muon")
+
+
+class PolicyTrainer:
+    """Holds the state of one run."""
+
+    def __init__(self, backbone: Backbone, data: Sequences, config: PolicyTraining, folder: Path) -> None:
+        self.config, self.data, self.folder = config, data, folder
+        self.accelerator = Accelerator(mixed_precision=config.precision)
+        self.objective = JD3PObjective(backbone, config.omega)
+        self.optimizers = build_optimizers(backbone, config.optimizer, config.lr, config.weight_decay)
+        self.objective.to(self.accelerator.device)
+        self.average = Average(backbone, config.ema)
+        self.backbone = backbone
+        self.step = 0
+        self.seconds = 0.0
+        self.prepared: Any = self.accelerator.prepare_model(self.objective)
+        if config.compile:
+            backbone.hidden = torch.compile(backbone.hidden, dynamic=False)  # type: ignore[method-assign]
+        folder.mkdir(parents=True, exist_ok=True)
+
+    # -- one step ----------------------------------------------------------------------------------
+
+    def batch(self, frames: np.ndarray, generator: torch.Generator, stage: int) -> dict[str, Any]:
+        """Assemble this process's share of a batch, with the global counts of hidden tokens."""
+        data, v = self.data, self.backbone.layout.vocabulary
+        target = torch.as_tensor(data.suffix[frames].astype(np.int64))
+        slots = self.backbone.visual_slots.cpu(), self.backbone.action_slots.cpu()
+        hidden = corrupt(
+            target, *slots, v.mask, copies=self.config.copies,
+            blind=self.config.blind_copies if stage == 2 else 0, joint=self.config.joint_timestep,
+            generator=generator, draw_actions=stage == 2,
+        )  # fmt: skip
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        share = slice(rank * len(frames) // world, (rank + 1) * len(frames) // world)
+        device = self.accelerator.device
+
+        def mine(values: Any) -> Tensor:
+            return torch.as_tensor(values)[share].to(device, torch.long)
+
+        return {
+            "prefix_ids": mine(data.prefix_ids[frames]),
+            "prefix_positions": mine(data.prefix_positions[frames]),
+            "prefix_modality": mine(data.prefix_modality[frames]),
+            "target": mine(target),
+            "corrupted": hidden.share(share, device),
+            "visual_count": max(int(hidden.visual.sum()) / world, 1),
+            "action_count": max(int(hidden.action.sum()) / world, 1),
+        }  # fmt: skip
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used, 0 to 1."""
+        timed = self.seconds / (60 * self.config.minutes) if self.config.minutes else 0.0
+        return min(1.0, max(self.step / self.config.steps, timed))
+
+    def train_step(self) -> Losses:
+        """Draw, corrupt, step the optimisers and the average."""
+        config = self.config
+        generator = torch.Generator().manual_seed(corruption_seed(config.seed, self.step))
+        stage = 1 if self.step < config.stage1_steps else 2
+        batch = self.batch(self.data.draw(config.batch, config.seed, self.step), generator, stage)
+        lr = learning_rate(self.progress, self.step, config.lr, config.warmup, config.lr_floor)
+        with self.accelerator.autocast():
+            losses: Losses = self.prepared(**batch)
+        self.accelerator.backward(losses.total)
+        self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.backbone, self.step)
+        self.step += 1
+        return losses
+
+    # -- the run -----------------------------------------------------------------------------------
+
+    def run(self, validate: Any = None) -> None:
+        """Train to the end, logging to ``log.jsonl``; ``validate(trainer) -> dict`` runs on the average."""
+        config, main = self.config, self.accelerator.is_main_process
+        saved = clock = time.monotonic()
+        bar = tqdm(initial=self.step, total=config.steps, unit="step", disable=not main, mininterval=2.0)
+        recent: list[tuple[float, ...]] = []
+        while self.progress < 1.0:
+            losses = self.train_step()
+            now = time.monotonic()
+            self.seconds += now - clock
+            clock = now
+            recent.append((losses.visual.item(), losses.action.item()))
+            bar.update()
+            if self.step % 20 == 0:
+                visual, action = np.mean(recent, axis=0)
+                recent.clear()
+                bar.set_postfix(visual=f"{visual:.3f}", action=f"{action:.3f}", done=f"{self.progress:.0%}")
+                self.log(step=self.step, seconds=round(self.seconds, 1), visual=visual, action=action)
+            due = self.step % config.validate_every == 0 or self.progress >= 1.0
+            if due and validate is not None and main:
+                with self.averaged():
+                    self.log(step=self.step, **validate(self))
+                clock = time.monotonic()
+            if main and (now - saved > 60 * config.checkpoint_minutes or self.progress >= 1.0):
+                self.save()
+                saved = clock = time.monotonic()
+        bar.close()
+
+    def averaged(self) -> _Swapped:
+        """Use the averaged weights inside a ``with`` block."""
+        return _Swapped(self)
+
+    def log(self, **values: Any) -> None:
+        """Append one line to ``log.jsonl``."""
+        if self.accelerator.is_main_process:
+            rounded = {k: round(float(v), 5) if isinstance(v, float) else v for k, v in values.items()}
+            with (self.folder / "log.jsonl").open("a") as file:
+                file.write(json.dumps(rounded) + "\n")
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the resumable state is kept."""
+        return self.folder / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Write the resumable state atomically."""
+        state = {
+            "model": self.backbone.state_dict(),
+            "average": self.average.values,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "seconds": self.seconds,
+            "config": asdict(self.config),
+        }
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(self.checkpoint)
+
+    def resume(self) -> bool:
+        """Load the state if there is one. Raises ConfigError if it belongs to another configuration."""
+        if not self.checkpoint.is_file():
+            return False
+        state = torch.load(self.checkpoint, map_location=self.accelerator.device, weights_only=True)
+        free = {"steps", "minutes", "checkpoint_minutes", "validate_every", "compile"}
+        ours = asdict(self.config)
+        changed = [k for k, v in state["config"].items() if k not in free and ours.get(k) != v]
+        if changed:
+            raise ConfigError(
+                f"{self.checkpoint} was made with other values of {', '.join(changed)}; "
+                "use the same configuration or another --output"
+            )
+        try:
+            self.backbone.load_state_dict(state["model"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ConfigError(
+                f"{self.checkpoint} does not fit this data's vocabulary ({reason}); use another --output"
+            ) from error
+        self.average.values = dict(state["average"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        self.step, self.seconds = state["step"], state["seconds"]
+        return True
+
+
+def corruption_seed(seed: int, step: int) -> int:
+    """Return the seed of a step's corruption: the same on every machine and every version of Python."""
+    return int(np.random.SeedSequence([seed, step, 1]).generate_state(1)[0])
+
+
+class _Swapped:
+    def __init__(self, trainer: PolicyTrainer) -> None:
+        self.trainer = trainer
+
+    def __enter__(self) -> Backbone:
+        self.trainer.average.swap(self.trainer.backbone)
+        return self.trainer.backbone.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.trainer.average.swap(self.trainer.backbone)
+        self.trainer.backbone.train()
+
+
+def frames_in_batches(frames: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Yield ``frames`` in pieces of at most ``size``."""
+    for start in range(0, len(frames), size):
+        yield frames[start : start + size]

@@ -1,0 +1,84 @@
+"""The JD3P loss: cross-entropy on hidden tokens only, vision weighted by omega (arXiv 2511.01718, eq. 6).
+
+Each modality is averaged over its own hidden tokens, so that omega does not change with image size.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from udvla_ros.model.backbone import Backbone
+from udvla_ros.training.corruption import Corrupted
+
+
+class Losses(NamedTuple):
+    """Scalars in nats per token: what is minimised, and its two parts."""
+
+    total: Tensor
+    visual: Tensor
+    action: Tensor
+
+
+class JD3PObjective(nn.Module):
+    """Loss of the corrupted copies behind each of ``B`` prefixes, as one module to wrap."""
+
+    def __init__(self, backbone: Backbone, omega: float = 0.5) -> None:
+        """``omega`` weighs the vision term (0.5 in the released configuration)."""
+        super().__init__()
+        self.backbone = backbone
+        self.omega = omega
+
+    def forward(
+        self,
+        prefix_ids: Tensor,
+        prefix_positions: Tensor,
+        prefix_modality: Tensor,
+        target: Tensor,
+        corrupted: Corrupted,
+        visual_count: int | None = None,
+        action_count: int | None = None,
+    ) -> Losses:
+        """Compute the loss.
+
+        Args:
+            prefix_ids, prefix_positions, prefix_modality: ``[B, P]``.
+            target: uncorrupted suffixes ``[B, S]``.
+            corrupted: the model's input, ``K`` suffixes and ``M`` action blocks, and the hidden slots.
+            visual_count, action_count: hidden tokens to average over. Data-parallel processes give their
+                share of the global count, so that any number of them minimises the same mean.
+        """
+        model, v = self.backbone, self.backbone.layout.vocabulary
+        _, copies, size = corrupted.ids.shape
+        blind = corrupted.action_ids.shape[1]
+        length, split = prefix_ids.shape[1], prefix_ids.shape[1] + copies * size
+        mask, positions = model.sequence_mask(prefix_modality, prefix_positions, copies, blind)
+        ids = torch.cat([prefix_ids, corrupted.ids.flatten(1), corrupted.action_ids.flatten(1)], 1)
+        hidden = model.hidden(ids, positions, mask)
+        suffixes = hidden[:, length:split].unflatten(1, (copies, size))
+
+        states = suffixes[:, :, model.visual_slots - 1][corrupted.visual]
+        codes = _hidden_ids(target, model.visual_slots, corrupted.visual) - v.visual_first
+        visual = _cross_entropy(model.visual_logits(states), codes, visual_count)
+
+        action_states = suffixes[:, :, model.action_slots - 1]
+        if blind:
+            alone = hidden[:, split:].unflatten(1, (blind, -1))[:, :, :-1]
+            action_states = torch.cat([action_states, alone], 1)
+        ids = _hidden_ids(target, model.action_slots, corrupted.action)
+        codes = ((ids - v.action_first) * v.action_step).masked_fill(ids == v.eoa, v.action_size)
+        logits = model.action_logits(action_states[corrupted.action])
+        action = _cross_entropy(logits, codes, action_count)
+        return Losses(self.omega * visual + action, visual, action)
+
+
+def _hidden_ids(target: Tensor, slots: Tensor, hidden: Tensor) -> Tensor:
+    return target[:, None, slots].expand_as(hidden)[hidden]
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, count: int | None) -> Tensor:
+    """Mean over tokens; zero (not NaN) where no token of a modality was hidden, as in stage (i)."""
+    total = nn.functional.cross_entropy(logits.float(), target, reduction="sum")
+    return total / max(len(target) if count is None else count, 1)

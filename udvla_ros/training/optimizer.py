@@ -1,0 +1,64 @@
+"""Optimisers, learning-rate schedule and the averaged weights that are shipped."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ADAM_BETAS = (0.9, 0.95)  # the released recipe
+
+
+def build_optimizers(
+    model: nn.Module, name: str, lr: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Return the optimisers of a run.
+
+    ``adamw`` is the released recipe. ``muon`` gives the decoder's matrices orthogonalised updates of
+    AdamW's magnitude and leaves embeddings, heads and norms to AdamW; a small model learns in fewer samples.
+    """
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and ".layers." in n]
+    chosen = {id(p) for p in matrices} if name == "muon" else set()
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    decayed = [p for p in rest if p.ndim >= 2]
+    plain = [p for p in rest if p.ndim < 2]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    adam = torch.optim.AdamW(groups, lr=lr, betas=ADAM_BETAS)
+    if name != "muon":
+        return [adam]
+    muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [adam, muon]
+
+
+def learning_rate(progress: float, step: int, peak: float, warmup: int, floor: float) -> float:
+    """Linear warm-up over ``warmup`` steps, then a cosine from ``peak`` to ``floor`` at progress 1."""
+    rise = min(1.0, (step + 1) / max(warmup, 1))
+    fall = floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return rise * fall
+
+
+class Average:
+    """Exponential moving average of a model's parameters; young averages forget faster."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the model's present parameters."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        present = [p.detach() for _, p in model.named_parameters()]
+        torch._foreach_lerp_(list(self.values.values()), present, weight)
+
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the average and the model's parameters (call twice to restore)."""
+        for name, parameter in model.named_parameters():
+            kept: Tensor = parameter.data
+            parameter.data = self.values[name]
+            self.values[name] = kept

@@ -1,0 +1,149 @@
+"""A policy run from its parts: configuration, tokenisers and episodes in, a bundle out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from udvla_ros.errors import ConfigError
+from udvla_ros.model.backbone import Backbone
+from udvla_ros.model.checkpoint import ActionConvention, Bundle, BundleConfig
+from udvla_ros.tokens.action import FastTokenizer
+from udvla_ros.tokens.layout import Layout, View, Vocabulary
+from udvla_ros.tokens.normalize import QuantileNormalizer
+from udvla_ros.tokens.text import TextTokenizer
+from udvla_ros.tokens.vision import VisionTokenizer
+from udvla_ros.training.dataset import Sequences, TokenShard
+from udvla_ros.training.loop import PolicyTrainer, PolicyTraining
+from udvla_ros.training.tokenize import tokenize
+from udvla_ros.training.validation import Validation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training file such as ``config/training/nano.yaml``."""
+
+    name: str
+    attention: str
+    text_slots: int
+    action_slots: int
+    backbone: Mapping[str, Any]
+    action: ActionConvention
+    decoding: Mapping[str, Any]
+    training: PolicyTraining
+
+    @classmethod
+    def load(cls, path: Path, **changes: Any) -> Recipe:
+        """Read a file; ``changes`` replace values of its ``training`` section.
+
+        Raises:
+            ConfigError: the file is missing, or a key is missing or unknown.
+        """
+        if not path.is_file():
+            raise ConfigError(f"{path} does not exist; see config/training/nano.yaml for an example")
+        values = yaml.safe_load(path.read_text())
+        try:
+            training = {**values.pop("training"), **{k: v for k, v in changes.items() if v is not None}}
+            training = PolicyTraining(**training, backbone=values["backbone"])
+            return cls(**{**values, "action": ActionConvention(**values["action"]), "training": training})
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is no training file: {error}") from error
+
+
+def build_layout(
+    recipe: Recipe,
+    sizes: Mapping[str, tuple[int, int]],
+    vision: VisionTokenizer,
+    fast: FastTokenizer,
+    text: TextTokenizer,
+) -> Layout:
+    """Return the compact layout of cameras with image ``sizes`` (height, width)."""
+    views = tuple(
+        View(name, height, width, *vision.grid(height, width)) for name, (height, width) in sizes.items()
+    )
+    vocabulary = Vocabulary.compact(text.vocab_size, vision.codebook_size, fast.vocab_size)
+    return Layout(vocabulary, views, recipe.text_slots, recipe.action_slots)
+
+
+@torch.no_grad()
+def start_from_codebook(backbone: Backbone, embeddings: torch.Tensor, seed: int) -> None:
+    """Start the rows of visual tokens as a random projection of the codebook's vectors.
+
+    Codes that look alike then start alike, in the embedding and in the head: the decoder need not learn
+    the geometry of the codebook from scratch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    codes = embeddings.float() - embeddings.float().mean(0)
+    codes = codes / codes.norm(dim=1).mean()
+    v = backbone.layout.vocabulary
+    rows = slice(v.visual_first, v.visual_first + v.visual_size)
+    for table in (backbone.lm.model.embed_tokens.weight, backbone.lm.lm_head.weight):
+        projection = torch.randn(codes.shape[1], table.shape[1], generator=generator)
+        table[rows] += (codes @ projection) * table.std()
+
+
+class PolicyRun:
+    """One run in a folder: ``tokens.npz``, ``log.jsonl``, ``checkpoint.pt``, pictures and ``bundle/``."""
+
+    def __init__(self, recipe: Recipe, episodes: Path, vision: Path, actions: Path, out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.out = out
+        eyes = VisionTokenizer.load(vision)
+        fast = FastTokenizer.load(actions, recipe.action.chunk, recipe.action.dimensions)
+        normalizer = QuantileNormalizer.load(actions)
+        shard = self._tokens(episodes, eyes, fast, normalizer, recipe.action_slots)
+        text = TextTokenizer.train(sorted(set(shard.instructions)), size_limit=128, spare=16)
+        layout = build_layout(recipe, _sizes(episodes), eyes, fast, text)
+        torch.manual_seed(recipe.training.seed)
+        backbone = Backbone(recipe.backbone, layout, recipe.attention)
+        start_from_codebook(backbone, eyes.embeddings, recipe.training.seed)
+        config = BundleConfig(
+            recipe.name, recipe.backbone, layout, recipe.attention, recipe.action, recipe.decoding
+        )
+        self.bundle = Bundle(config, backbone, eyes, text, fast, normalizer)
+        self.bundle.check()
+        data = Sequences.assemble(shard, layout, text)
+        self.trainer = PolicyTrainer(backbone, data, recipe.training, out)
+        self.validate = Validation(self.bundle, data, out, recipe.decoding.get("steps", 8))
+
+    def _tokens(
+        self, episodes: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int
+    ) -> TokenShard:
+        path = self.out / "tokens.npz"
+        if not path.is_file():
+            tokenize(episodes, vision, fast, normalizer, slots).save(path)
+        return TokenShard.load(path)
+
+    def run(self) -> Path:
+        """Train (or go on) to the end and write the bundle with the averaged weights."""
+        if self.trainer.resume():
+            print(f"resumed at step {self.trainer.step} of {self.trainer.config.steps}")
+        self.trainer.run(self.validate)
+        return self.export()
+
+    def export(self) -> Path:
+        """Write ``bundle/`` from the averaged weights as they stand."""
+        with self.trainer.averaged():
+            return self.bundle.save(self.out / "bundle", self.card())
+
+    def card(self) -> str:
+        """Return the model card's skeleton: what was trained on what, with which values."""
+        config = dataclasses.asdict(self.trainer.config)
+        lines = "\n".join(f"- {key}: {value}" for key, value in config.items())
+        count = sum(p.numel() for p in self.bundle.backbone.lm.parameters())
+        return (
+            f"# {self.bundle.config.name}\n\n{count:,} parameters, trained for {self.trainer.step} steps in "
+            f"{self.trainer.seconds / 60:.0f} minutes.\n\n## Training\n\n{lines}\n"
+        )
+
+
+def _sizes(episodes: Path) -> dict[str, tuple[int, int]]:
+    from udvla_ros.rollouts.episodes import read_description
+
+    return {name: (int(h), int(w)) for name, (h, w) in read_description(episodes)["cameras"].items()}

@@ -1,0 +1,103 @@
+"""Episodes to tokens: the FAST fit on their intentions, and every frame through the vision tokeniser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from udvla_ros.errors import TokenError
+from udvla_ros.rollouts.episodes import Episode, read_shard, shard_paths
+from udvla_ros.tokens.action import FastTokenizer
+from udvla_ros.tokens.normalize import QuantileNormalizer
+from udvla_ros.tokens.vision import VisionTokenizer
+from udvla_ros.training.dataset import TokenShard
+
+ROTATION_FLOOR = 0.2  # rad per step: a rotation that never happens keeps a sane scale
+GRIPPER = 6
+
+
+def fit_normalizer(chunks: np.ndarray) -> QuantileNormalizer:
+    """Measure symmetric quantile ranges of TCP-delta chunks ``[N, K, 7]``.
+
+    Symmetric about zero, so that "stay" is exactly 0 after normalisation and stays so through FAST.
+    """
+    flat = chunks.reshape(-1, chunks.shape[-1])
+    reach = np.abs(np.quantile(flat, [0.01, 0.99], axis=0)).max(0)
+    reach[3:6] = np.maximum(reach[3:6], ROTATION_FLOOR / 2)
+    ranges = {i: (-float(r), float(r)) for i, r in enumerate(reach) if r > 0}
+    ranges[GRIPPER] = (-1.0, 1.0)
+    return QuantileNormalizer.fit(flat, ranges=ranges)
+
+
+def fit_actions(
+    episodes: Path, vocabulary_size: int, scale: float, limit: int = 40_000, seed: int = 0
+) -> tuple[FastTokenizer, QuantileNormalizer, dict[str, float]]:
+    """Fit normaliser and FAST on the episodes' intentions; return them with held-out scores.
+
+    Scores: ``codes_mean``, ``codes_max``, and ``error_rms`` of the round trip in normalised units.
+    """
+    chunks = np.concatenate([episode.intention for path in shard_paths(episodes) for episode in read_shard(path)])
+    chunks = np.random.default_rng(seed).permutation(chunks)[: limit + 4000]
+    normalizer = fit_normalizer(chunks)
+    scaled = normalizer.normalize(chunks)
+    fast = FastTokenizer.fit(scaled[4000:], vocabulary_size, scale)
+    codes = fast.encode_batch(scaled[:4000], clip=True)
+    lengths = [len(sequence) for sequence in codes]
+    back = np.stack([fast.decode(sequence) for sequence in codes[:1000]])
+    scores = {
+        "codes_mean": float(np.mean(lengths)),
+        "codes_max": float(max(lengths)),
+        "error_rms": float(np.sqrt(np.mean((back - scaled[:1000]) ** 2))),
+    }
+    return fast, normalizer, scores
+
+
+def tokenize(
+    episodes: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int
+) -> TokenShard:
+    """Encode every frame and chunk of a folder of episodes, with a progress bar.
+
+    Chunks that need more than ``slots`` codes are left out of the training frames (their share is printed);
+    frames without a chunk of their own (the last of an episode) serve as future images only and hold no
+    training index.
+    """
+    views: dict[str, list[np.ndarray]] = {"front": [], "wrist": []}
+    future, actions, chunks, text, number, frames = [], [], [], [], [], []
+    instructions: dict[str, int] = {}
+    offset = count = dropped = 0
+    for path in tqdm(shard_paths(episodes), desc="tokenize", unit="shard"):
+        shard = read_shard(path)
+        for name, kept in views.items():
+            images = np.concatenate([getattr(episode, name) for episode in shard])
+            kept.append(vision.encode(images).cpu().numpy().reshape(len(images), -1).astype(np.uint16))
+        for episode in shard:
+            codes = fast.encode_batch(normalizer.normalize(episode.intention), clip=True)
+            row = instructions.setdefault(episode.instruction, len(instructions))
+            for step, sequence in enumerate(codes):
+                if len(sequence) > slots - 1:
+                    dropped += 1
+                    continue
+                frames.append(offset + step)
+                future.append(offset + episode.future(step, episode.intention.shape[1]))
+                actions.append(np.pad(sequence, (0, slots - 1 - len(sequence)), constant_values=-1))
+                chunks.append(episode.intention[step])
+                text.append(row)
+                number.append(count)
+            offset += _frames(episode)
+            count += 1
+    if not frames:
+        raise TokenError(f"no chunk of {episodes} fits {slots} action slots; raise action_slots")
+    if dropped:
+        print(f"left out {dropped} of {dropped + len(frames)} chunks: longer than {slots - 1} codes")
+    return TokenShard(
+        {name: np.concatenate(kept) for name, kept in views.items()},
+        np.array(frames, np.int32), np.array(future, np.int32), np.array(actions, np.int16),
+        np.array(chunks, np.float32), np.array(text, np.int16), np.array(number, np.int32),
+        list(instructions),
+    )  # fmt: skip
+
+
+def _frames(episode: Episode) -> int:
+    return len(episode) + 1
