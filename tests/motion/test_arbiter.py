@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from motion.rig import Rig
+
+from udvla_ros.errors import ConfigError
+from udvla_ros.motion.arbiter import Arbiter
+from udvla_ros.motion.exchange import ArbiterOptions
+from udvla_ros.motion.modes import GUARDS, SOURCES, TRANSITIONS, Mode
+from udvla_ros.motion.trajectory import Trajectory
+
+EVENTS = {event for _, event in TRANSITIONS}
+
+
+@pytest.fixture
+def rig(ur5e):
+    return Rig(ur5e)
+
+
+def along(rig, speed: float = 0.5, joint: int = 0, age: float = 0.0, count: int = 8):
+    """Return a chunk that moves one joint at ``speed`` rad/s from the present command."""
+    steps = speed * 0.1 * np.arange(1, count + 1)[:, None] * np.eye(6)[joint]
+    return rig.chunk(rig.q + steps, age=age)
+
+
+def moving(rig, source: str = "policy", seconds: float = 0.3):
+    """Engage a source and let it move for a while."""
+    rig.act("engage", source)
+    assert rig.offer(source, along(rig)).accepted
+    rig.wait(seconds)
+    assert not rig.arbiter.plan.at_rest(rig.now)
+
+
+def test_the_table_is_closed_and_a_stop_works_from_everywhere():
+    assert set(GUARDS) <= EVENTS
+    for mode in Mode:
+        assert TRANSITIONS[mode, "stop"] is Mode.STOPPED
+        leaves = {event for (at, event), to in TRANSITIONS.items() if at is mode and to is not mode}
+        assert leaves == {"reset"} if mode is Mode.STOPPED else leaves
+    into_policy = {event for (_, event), to in TRANSITIONS.items() if to is Mode.POLICY}
+    assert into_policy == {"engage_policy"}, "the policy must only ever be engaged on purpose"
+
+
+@pytest.mark.parametrize(("mode", "event"), list(itertools.product(Mode, sorted(EVENTS))))
+def test_every_pair_of_mode_and_event_does_what_the_table_says(rig, mode, event):
+    arbiter = rig.arbiter
+    {"HOLD": lambda: None, "TELEOP": lambda: rig.act("engage", "teleop"), "POLICY": lambda: rig.act("engage", "policy"),
+     "STOPPED": lambda: rig.act("stop", "first")}[mode.value]()  # fmt: skip
+    assert arbiter.mode is mode
+    rig.wait(0.1)
+    verdict = {
+        "engage_policy": lambda: rig.act("engage", "policy"),
+        "engage_teleop": lambda: rig.act("engage", "teleop"),
+        "touch": lambda: rig.offer("teleop", along(rig)),
+        "hold": lambda: rig.act("hold"),
+        "stop": lambda: rig.act("stop", "second"),
+        "reset": lambda: rig.act("reset"),
+        "silence": lambda: rig.wait(2.2),
+        "blind": lambda: (setattr(rig, "blind", True), rig.wait(1.2)),
+    }[event]()
+    if event == "touch" and mode is Mode.TELEOP:
+        assert verdict.accepted
+    expected = TRANSITIONS.get((mode, event), mode)
+    assert arbiter.mode is expected
+    if event in ("engage_policy", "engage_teleop", "hold", "reset"):
+        assert verdict.accepted == ((mode, event) in TRANSITIONS)
+        assert verdict.reason
+
+
+def test_nothing_moves_before_joint_states_at_rest(ur5e):
+    arbiter = Arbiter(ur5e)
+    assert not arbiter.engage("policy", 1.0).accepted
+    assert "shoulder_pan_joint" in arbiter.engage("policy", 1.0).reason
+    still = np.zeros(6)
+    arbiter.observe(ur5e.joints, ur5e.home, still + 0.5, 1.1)
+    arbiter.observe([ur5e.gripper.joint], [0.2], None, 1.1)  # grippers publish on their own
+    assert arbiter.plan is None and "moving" in arbiter.engage("policy", 1.1).reason
+    arbiter.observe(ur5e.joints, ur5e.home, still, 1.2)
+    np.testing.assert_allclose(arbiter.plan.state(1.2).q, ur5e.home)
+    assert arbiter.plan.gripper_at(1.2) == 0.2
+    assert arbiter.take() is None, "the controller already holds the arm where it is"
+    assert [event.kind for event in arbiter.tick(1.2)] == ["ready"]
+    arbiter.observe(ur5e.joints, ur5e.home + 0.01, still, 1.3)
+    np.testing.assert_allclose(arbiter.plan.state(1.3).q, ur5e.home), "the measured arm must not drag the command"
+
+
+def test_joint_speeds_are_derived_where_they_are_not_published(ur5e):
+    arbiter = Arbiter(ur5e)
+    names = ur5e.command_names
+    arbiter.observe(names, [*ur5e.home, 0.0], None, 1.0)
+    arbiter.observe(names, [*(ur5e.home + 0.01), 0.0], [], 1.1)
+    assert arbiter.plan is None
+    arbiter.observe(names, [*(ur5e.home + 0.01), 0.0], [], 1.2)
+    assert arbiter.plan is not None
+
+
+def test_offers_are_refused_unless_engaged(rig):
+    verdict = rig.offer("policy", along(rig))
+    assert not verdict.accepted and verdict.kind == "not_engaged" and "engage policy" in verdict.reason
+    assert rig.offer("ghost", along(rig)).kind == "unknown_source"
+    assert not rig.act("engage", "ghost").accepted
+    assert rig.arbiter.counts == {"refused/not_engaged": 1, "refused/unknown_source": 1}
+
+
+def test_teleop_takes_over_at_once_without_a_step(rig):
+    moving(rig)
+    before = rig.arbiter.plan.state(rig.now)
+    verdict = rig.offer("teleop", along(rig, speed=-0.4))
+    assert verdict.accepted and rig.arbiter.mode is Mode.TELEOP and "took over" in rig.arbiter.mode_reason
+    for old, new in zip(before, verdict.plan.state(rig.now), strict=True):
+        np.testing.assert_allclose(new, old, atol=1e-6)
+    assert rig.offer("policy", along(rig)).kind == "not_engaged"
+    rig.settle()
+    rig.judge()
+
+
+def test_a_takeover_with_a_bad_command_still_stops_the_policy(rig):
+    moving(rig)
+    verdict = rig.offer("teleop", Trajectory(rig.robot.command_names, [0.1], np.full((1, 7), np.nan), None, rig.now))
+    assert verdict.kind == "non_finite" and rig.arbiter.mode is Mode.TELEOP
+    rig.wait(0.3)
+    rig.judge_rest()
+
+
+def test_the_policy_comes_back_only_on_purpose_and_with_what_it_saw_since(rig):
+    moving(rig)
+    rig.offer("teleop", along(rig))
+    seen_before = along(rig)
+    rig.wait(1.5)
+    assert rig.arbiter.mode is Mode.HOLD, "teleop went silent"
+    assert rig.offer("policy", along(rig)).kind == "not_engaged"
+    rig.act("engage", "policy")
+    assert rig.offer("policy", seen_before).kind in ("before_engagement", "elapsed")
+    assert rig.offer("policy", along(rig, age=0.05)).kind == "before_engagement"
+    assert rig.offer("policy", along(rig)).accepted
+
+
+def test_teleop_held_down_during_hold_must_be_let_go_first(rig):
+    rig.act("engage", "teleop")
+    for _ in range(5):
+        assert rig.offer("teleop", along(rig, 0.1)).accepted
+        rig.wait(0.05)
+    rig.act("hold")
+    for _ in range(10):
+        assert rig.offer("teleop", along(rig, 0.1)).kind == "not_engaged"
+        rig.wait(0.05)
+    rig.wait(0.4)
+    assert rig.offer("teleop", along(rig, 0.1)).accepted
+    assert rig.arbiter.mode is Mode.TELEOP
+
+
+def test_silence_ends_in_rest_on_the_plan_and_then_in_hold(rig):
+    moving(rig)
+    goal = rig.arbiter.plan.q[-1]
+    events = rig.wait(3.0)
+    rig.judge_rest()
+    np.testing.assert_allclose(rig.controller.state[0], goal, atol=1e-9)
+    assert rig.arbiter.mode is Mode.HOLD
+    assert ["HOLD" in e.text for e in events if e.kind == "mode"] == [True]
+
+
+def test_stop_is_latched_the_first_reason_stays_and_only_reset_leaves_it(rig):
+    moving(rig)
+    rig.act("stop", "red button")
+    rig.act("stop", "second thoughts")
+    assert rig.arbiter.mode_reason == "red button"
+    assert "coming to rest" in rig.act("reset").reason
+    assert not rig.act("engage", "policy").accepted and rig.offer("policy", along(rig)).kind == "not_engaged"
+    rig.wait(0.3)
+    rig.judge_rest()
+    rig.wait(3.0)
+    assert rig.arbiter.mode is Mode.STOPPED
+    assert rig.act("reset").accepted and rig.arbiter.mode is Mode.HOLD
+    rig.judge()
+
+
+def test_reset_waits_for_the_measured_arm(rig):
+    moving(rig)
+    rig.blind = True
+    rig.act("stop", "button")
+    rig.wait(0.5)
+    assert not rig.act("reset").accepted, "not seen at rest yet"
+    rig.blind = False
+    rig.wait(0.02)
+    rig.arbiter.observe(rig.robot.joints, rig.q, np.full(6, 0.3), rig.now)
+    assert "moving" in rig.act("reset").reason
+    rig.wait(0.02)
+    assert rig.act("reset").accepted
+
+
+def test_reset_starts_from_an_arm_that_was_moved_by_hand_and_keeps_a_small_lag(rig, ur5e):
+    for shift, adopted in ((0.01, False), (0.2, True)):
+        rig.act("stop", "button")
+        rig.now += 0.02
+        rig.arbiter.observe([*ur5e.joints, ur5e.gripper.joint], [*(rig.q + shift), 0.0], [0.0] * 7, rig.now)
+        before = rig.q
+        assert rig.act("reset").accepted
+        assert np.abs(rig.q - before).max() == pytest.approx(shift if adopted else 0.0)
+
+
+def test_reset_does_not_open_a_gripper_that_holds_something(ur5e):
+    for measured, expected in ((0.35, 0.8), (0.0, 0.0)):
+        rig = Rig(ur5e)
+        rig.act("engage", "policy")
+        rig.offer("policy", rig.chunk(np.repeat(rig.q[None], 4, axis=0), gripper=1.0))
+        rig.wait(1.0)
+        rig.act("stop", "button")
+        rig.now += 0.02
+        rig.arbiter.observe([*ur5e.joints, ur5e.gripper.joint], [*rig.q, measured], [0.0] * 7, rig.now)
+        assert rig.act("reset").accepted
+        assert rig.arbiter.plan.gripper_at(rig.now) == pytest.approx(expected)
+
+
+def test_a_lock_stops_and_forbids_reset_while_it_is_held(rig):
+    moving(rig)
+    rig.arbiter.lock("emergency stop", True, rig.now)
+    rig.send()
+    rig.wait(0.5)
+    rig.judge_rest()
+    assert "emergency stop is still pressed" in rig.act("reset").reason
+    rig.arbiter.lock("emergency stop", False, rig.now)
+    assert rig.arbiter.mode is Mode.STOPPED, "releasing it must not resume"
+    assert rig.act("reset").accepted
+
+
+def test_hold_brakes_and_keeps_out_the_policy(rig):
+    moving(rig)
+    rig.act("hold")
+    rig.wait(0.2)
+    rig.judge_rest()
+    assert rig.offer("policy", along(rig)).kind == "not_engaged"
+
+
+def test_joint_states_that_stop_coming_bring_the_arm_to_rest(rig):
+    moving(rig)
+    rig.blind = True
+    for _ in range(8):
+        rig.offer("policy", along(rig))
+        rig.wait(0.2)
+    assert rig.arbiter.mode is Mode.HOLD and "no joint states" in rig.arbiter.mode_reason
+    rig.judge_rest()
+    assert "no joint states" in rig.act("engage", "policy").reason
+
+
+@pytest.mark.parametrize("jump", [-30.0, -0.2, 1.5, 3600.0])
+def test_a_clock_jump_stops_and_sends_nothing(rig, jump):
+    moving(rig)
+    before, plan = rig.arbiter.plan.state(rig.now), rig.arbiter.plan
+    events = rig.arbiter.tick(rig.now + jump)
+    assert rig.arbiter.mode is Mode.STOPPED and "clock jumped" in rig.arbiter.mode_reason
+    assert "clock" in [event.kind for event in events]
+    assert rig.arbiter.take() is None, "how much time passed is unknown: the controller ends the plan it has"
+    np.testing.assert_allclose(rig.arbiter.plan.state(rig.now + jump).q, before.q, atol=1e-9)
+    assert rig.arbiter.plan.rest_time == plan.rest_time
+    later = rig.now + jump + 2.0
+    for t in np.arange(rig.now + jump, later, 0.1):
+        rig.arbiter.observe([*rig.robot.joints, rig.robot.gripper.joint], [*plan.q[-1], 0.0], [0.0] * 7, t)
+    assert rig.arbiter.reset(later).accepted
+
+
+def test_a_clock_that_trembles_is_not_a_jump(rig):
+    moving(rig)
+    rig.arbiter.tick(rig.now - 0.01)
+    assert rig.arbiter.mode is Mode.POLICY
+
+
+def test_time_must_be_a_number(rig):
+    with pytest.raises(ValueError, match="now is nan"):
+        rig.arbiter.tick(float("nan"))
+
+
+def test_older_chunks_are_refused(rig):
+    rig.act("engage", "policy")
+    rig.wait(0.3)
+    assert rig.offer("policy", along(rig)).accepted
+    assert rig.offer("policy", along(rig, age=0.1)).kind == "out_of_order"
+    assert rig.offer("policy", along(rig)).accepted, "the same stamp again replaces the chunk"
+
+
+def test_speed_changes_only_at_rest_and_holds_for_what_follows(rig):
+    moving(rig)
+    assert not rig.arbiter.set_speed(0.1, rig.now).accepted
+    rig.act("hold")
+    rig.wait(0.5)
+    assert not rig.arbiter.set_speed(0.0, rig.now).accepted and not rig.arbiter.set_speed(1.5, rig.now).accepted
+    assert rig.arbiter.set_speed(0.1, rig.now).accepted
+    rig.act("engage", "policy")
+    verdict = rig.offer("policy", along(rig, speed=0.6, joint=5))
+    assert "slowed" in verdict.interventions
+    assert np.abs(verdict.plan.qd).max() <= 0.314 + 1e-6
+
+
+def test_a_protective_stop_is_noticed_by_the_following_error(ur5e):
+    rig = Rig(ur5e, options=ArbiterOptions(following_error=0.1))
+    rig.act("engage", "policy")
+    rig.offer("policy", along(rig))
+    rig.blind = True
+    stuck = rig.q
+    for _ in range(10):
+        rig.wait(0.05)
+        rig.arbiter.observe(ur5e.joints, stuck, np.zeros(6), rig.now)
+        rig.send()
+    assert rig.arbiter.mode is Mode.STOPPED and "shoulder_pan_joint is 0.1" in rig.arbiter.mode_reason
+
+
+def test_a_dry_run_plans_and_sends_nothing(ur5e):
+    rig = Rig(ur5e, options=ArbiterOptions(dry_run=True))
+    rig.act("engage", "policy")
+    assert rig.offer("policy", along(rig)).accepted
+    rig.wait(0.3)
+    assert rig.controller.switches == 0
+    assert not rig.arbiter.plan.at_rest(rig.now)
+
+
+def test_what_happened_is_told_and_counted(rig):
+    rig.act("engage", "policy")
+    rig.offer("policy", along(rig, speed=2.5))
+    rig.offer("policy", rig.chunk(np.full((2, 6), np.nan)))
+    kinds = [event.kind for event in rig.arbiter.tick(rig.now)]
+    assert kinds == ["mode", "intervention", "refused"]
+    assert rig.arbiter.tick(rig.now) == []
+    assert rig.arbiter.counts["refused/non_finite"] == 1 and rig.arbiter.counts["intervention/slowed"] == 1
+
+
+def test_what_was_commanded_is_remembered(rig):
+    moving(rig, seconds=0.5)
+    early = rig.controller.log[60]
+    state, gripper = rig.arbiter.past(early[0])
+    np.testing.assert_allclose(state.q, early[1], atol=1e-9)
+    assert gripper == pytest.approx(early[-1])
+    assert rig.arbiter.past(rig.now - 100.0) is None
+
+
+def test_options_come_from_the_robot_file_and_are_checked(ur5e):
+    from dataclasses import replace
+
+    slow = replace(ur5e, arbiter={"policy_timeout": 9.0, "max_age": 8.0, "following_error": 0.2})
+    arbiter = Arbiter(slow)
+    assert arbiter.sources["policy"].timeout == 9.0 and arbiter.sources["teleop"] == SOURCES["teleop"]
+    assert arbiter.safety.admission.max_age == 8.0 and arbiter.options.following_error == 0.2
+    with pytest.raises(ConfigError, match=r"arbiter\.folowing_error is not a key"):
+        Arbiter(replace(ur5e, arbiter={"folowing_error": 0.2}))

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from motion.conftest import ROBOTS
+
+from udvla_ros.errors import ConfigError
+from udvla_ros.motion.robot import RobotDescription
+
+
+@pytest.mark.parametrize("path", sorted(ROBOTS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_files_load_and_start_inside_their_envelope(path):
+    robot = RobotDescription.load(path)
+    assert robot.name == path.stem
+    assert (robot.limits.lower < robot.home).all() and (robot.home < robot.limits.upper).all()
+    assert robot.workspace.depth(robot.kinematics.forward(robot.home)[None, :3, 3]).max() < -0.02
+    assert robot.command_names == (*robot.joints, robot.gripper.joint)
+
+
+def test_gripper_fraction_and_position_are_inverse_also_where_closed_is_the_smaller(panda, ur5e):
+    for gripper in (panda.gripper, ur5e.gripper):
+        assert gripper.position(0.0) == gripper.open and gripper.position(1.0) == gripper.closed
+        np.testing.assert_allclose(gripper.fraction(gripper.position(np.array([0.0, 0.3, 1.0]))), [0.0, 0.3, 1.0])
+
+
+def edited(tmp_path, change) -> RobotDescription:
+    data = yaml.safe_load((ROBOTS / "ur5e_sim.yaml").read_text())
+    change(data)
+    shutil.copy(ROBOTS / "ur5e_sim.urdf", tmp_path)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(data))
+    return RobotDescription.load(tmp_path / "mine.yaml")
+
+
+def limits(**values):
+    return lambda data: data["limits"].update(values)
+
+
+def put(key, value):
+    return lambda data: data.update({key: value})
+
+
+CONTRADICTIONS = [
+    ("limits.velocity", limits(velocity=[0.0] * 6)),
+    ("limits.velocity needs 6 numbers", limits(velocity=[1.0, 2.0])),
+    ("above the URDF", limits(velocity=4.0)),
+    ("limits.acceleration is missing", lambda data: data["limits"].pop("acceleration")),
+    ("needs .* rad to stop", limits(acceleration=0.5)),
+    ("limits.jerk", limits(jerk=[-1.0] * 6)),
+    ("limits.tcp_speed", limits(tcp_speed=0.0)),
+    ("limits.position_margin", limits(position_margin=7.0)),
+    ("limits.position_margin is negative", limits(position_margin=-0.1)),
+    ("goes beyond the URDF", limits(position={"lower": [-9.0] * 6, "upper": [9.0] * 6})),
+    ("is not below upper", limits(position={"lower": [1.0] * 6, "upper": [-1.0] * 6})),
+    ("limits.speed is not a key", limits(speed=1.0)),
+    ("workspace.box", lambda data: data["workspace"].update(box=[[1, 1, 1], [0, 0, 0]])),
+    ("covers the whole box", lambda data: data["workspace"].update(forbidden=[[[-9] * 3, [9] * 3]])),
+    ("workspace: each box", lambda data: data["workspace"].update(box=[1, 2])),
+    ("home puts the TCP", lambda data: data["workspace"].update(box=[[0.6, -0.1, 0.5], [0.8, 0.1, 0.7]])),
+    ("home of elbow_joint", put("home", [0.0, -1.5, 4.0, 0.0, 0.0, 0.0])),
+    ("joints: each joint", put("joints", ["elbow_joint"] * 6)),
+    ("joints: elbow is not in", put("joints", ["elbow"])),
+    ("tcp_frame: hand", put("tcp_frame", "hand")),
+    ("base_frame: tool0 moves", put("base_frame", "tool0")),
+    ("urdf: .* does not exist", put("urdf", "other.urdf")),
+    ("urdf is missing", lambda data: data.pop("urdf")),
+    ("controller.type", put("controller", {"type": "magic"})),
+    ("gripper: open and closed", lambda data: data["gripper"].update(closed=0.0)),
+    ("gripper.max_velocity", lambda data: data["gripper"].update(max_velocity=0)),
+    ("gripper.type", lambda data: data["gripper"].update(type="magnet")),
+    ("also one of the arm", lambda data: data["gripper"].update(joint="elbow_joint")),
+    ("colour is not a key", put("colour", "blue")),
+]
+
+
+@pytest.mark.parametrize(("message", "change"), CONTRADICTIONS, ids=[m for m, _ in CONTRADICTIONS])
+def test_what_contradicts_itself_is_refused_in_one_line_that_names_it(tmp_path, message, change):
+    with pytest.raises(ConfigError, match=message) as refusal:
+        edited(tmp_path, change)
+    assert "\n" not in str(refusal.value)
+    assert str(refusal.value).startswith("mine.yaml: ")
+
+
+def test_an_unedited_copy_loads(tmp_path):
+    assert edited(tmp_path, lambda data: None).joints[0] == "shoulder_pan_joint"
+
+
+def test_broken_yaml_and_a_missing_file_are_configuration_errors(tmp_path):
+    (tmp_path / "mine.yaml").write_text("a: [")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        RobotDescription.load(tmp_path / "mine.yaml")
+    with pytest.raises(ConfigError, match="does not exist"):
+        RobotDescription.load("no_such_robot")

@@ -1,0 +1,70 @@
+"""Who moves the arm: the modes, and the one table of how they change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Mode(str, Enum):
+    """What the arbiter lets through."""
+
+    HOLD = "HOLD"
+    TELEOP = "TELEOP"
+    POLICY = "POLICY"
+    STOPPED = "STOPPED"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One who may command the arm, as in ``twist_mux``.
+
+    Attributes:
+        mode: in which its commands pass.
+        priority: a source that speaks while one of lower priority is active takes over, if ``takes_over``.
+        timeout: silence after which the arbiter goes to HOLD, s; the plan in force comes to rest by itself.
+        takes_over: whether speaking is enough; otherwise it must be engaged on purpose.
+    """
+
+    mode: Mode
+    priority: int
+    timeout: float
+    takes_over: bool
+
+
+SOURCES = {
+    "teleop": Source(Mode.TELEOP, priority=10, timeout=0.5, takes_over=True),
+    "policy": Source(Mode.POLICY, priority=1, timeout=2.0, takes_over=False),
+}
+
+# (mode, event) -> mode. What is not in the table does not happen. Guards, by name, are methods of the arbiter
+# that return why not, or nothing.
+TRANSITIONS: dict[tuple[Mode, str], Mode] = {
+    (Mode.HOLD, "engage_policy"): Mode.POLICY,
+    (Mode.HOLD, "engage_teleop"): Mode.TELEOP,
+    (Mode.HOLD, "touch"): Mode.TELEOP,  # a hand on the stick, after it had been let go
+    (Mode.POLICY, "engage_policy"): Mode.POLICY,
+    (Mode.POLICY, "engage_teleop"): Mode.TELEOP,
+    (Mode.POLICY, "touch"): Mode.TELEOP,
+    (Mode.POLICY, "hold"): Mode.HOLD,
+    (Mode.POLICY, "silence"): Mode.HOLD,
+    (Mode.POLICY, "blind"): Mode.HOLD,  # joint states stopped coming
+    (Mode.TELEOP, "engage_teleop"): Mode.TELEOP,
+    (Mode.TELEOP, "engage_policy"): Mode.POLICY,
+    (Mode.TELEOP, "hold"): Mode.HOLD,
+    (Mode.TELEOP, "silence"): Mode.HOLD,
+    (Mode.TELEOP, "blind"): Mode.HOLD,
+    (Mode.HOLD, "hold"): Mode.HOLD,
+    (Mode.HOLD, "stop"): Mode.STOPPED,
+    (Mode.TELEOP, "stop"): Mode.STOPPED,
+    (Mode.POLICY, "stop"): Mode.STOPPED,
+    (Mode.STOPPED, "stop"): Mode.STOPPED,  # the first reason stays
+    (Mode.STOPPED, "reset"): Mode.HOLD,
+}
+
+GUARDS: dict[str, str] = {
+    "engage_policy": "not_ready",
+    "engage_teleop": "not_ready",
+    "touch": "not_released",
+    "reset": "not_still",
+}

@@ -1,0 +1,237 @@
+"""The safety filter: whatever is asked, what leaves is a plan within every limit that ends at rest.
+
+A request is slowed along its path, for all joints by one common time-scaling, where it asks for more
+velocity, acceleration, jerk or TCP speed than allowed. Where its path leaves the position bounds or the
+workspace, all joints halt together on the path, before the bound. Every plan is verified as it will be sent,
+and one that fails never leaves: the next, more careful way of joining it is tried, and in the end the arm
+brakes.
+
+This is not a safety-rated function. It keeps commands sane; people are kept safe by the robot's controller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from udvla_ros.motion.admission import Admission, Request, admit
+from udvla_ros.motion.braking import stops
+from udvla_ros.motion.envelope import CYCLE, Envelope
+from udvla_ros.motion.limits import Limits
+from udvla_ros.motion.path import BoundedPath, Derivatives, Path, StillPath
+from udvla_ros.motion.plan import Plan, State
+from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.motion.stitch import Joining
+from udvla_ros.motion.timescale import SPACING, Slowness, scaled
+from udvla_ros.motion.trajectory import Trajectory
+
+PERIOD = 0.02  # s between knots, and so between points of the message
+ROUNDS = 6  # times a path is slowed further before it is given up
+AIM = np.array([0.96, 0.92, 0.85])  # parts of the velocity, acceleration and jerk limits that slowing aims at
+NOTED = 1.02  # slowness from which on a request counts as slowed
+HALT = 0.3  # s of nominal time over which a path is brought to rest before a bound
+ABRUPT = 1.1  # slowness needed at the very start above which a moving arm needs a gentler path: it starts at 1
+SLOWEST = 60.0  # a path that would have to be played slower than this is given up
+ROOM = 1e-4  # rad and m kept from a bound when halting
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A plan, and what had to be done to the request, by class.
+
+    ``slowed``: played slower than asked; ``position``, ``workspace``: halted before a bound; ``restarted``:
+    brought to rest first; ``braked``: brought to rest and not followed.
+    """
+
+    plan: Plan
+    interventions: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Departure:
+    """Where a plan sets out from: what it must obey, when, whether the arm moves, where the gripper is."""
+
+    envelope: Envelope
+    now: float
+    moving: bool
+    gripper: float
+
+
+class SafetyFilter:
+    """Checks requests and makes plans of them for one robot.
+
+    Args:
+        robot: its limits, workspace, kinematics and gripper.
+        admission: bounds on what a source may send.
+        speed: fraction of the velocity limits in use; may be changed while the arm is at rest.
+    """
+
+    def __init__(self, robot: RobotDescription, admission: Admission | None = None, speed: float = 1.0) -> None:
+        self.robot, self.admission = robot, admission or Admission()
+        self.speed = speed
+
+    @property
+    def speed(self) -> float:
+        """Fraction of the velocity limits in use, above 0 and at most 1."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, fraction: float) -> None:
+        self.limits = self.robot.limits.at_speed(fraction)
+        self._speed = fraction
+
+    def check(self, request: Trajectory, command: State, now: float) -> Request:
+        """Return the request in the robot's joint order, relative to ``now``.
+
+        Raises:
+            Refused: see :func:`udvla_ros.motion.admission.admit`.
+        """
+        return admit(self.robot, request, now, command, self.admission)
+
+    def plan(self, joining: Joining, in_force: Plan, now: float) -> Outcome:
+        """Return the closest way of joining a request that keeps the limits; the brake where there is none.
+
+        Args:
+            joining: the ways from ``in_force`` at ``now``.
+            in_force: a plan of this filter.
+        """
+        start = self._departure(in_force, now)
+        for path in joining.close():
+            outcome = self._fit(path, start)
+            if outcome is not None:
+                return outcome
+        stop = self.brake(in_force, now)
+        for path in joining.braking(stop) if start.moving else ():
+            outcome = self._fit(path, start)
+            if outcome is not None:
+                return outcome
+        return self._restart(joining, stop, start)
+
+    def brake(self, in_force: Plan, now: float) -> Plan:
+        """Return the quickest stop along ``in_force``; ``in_force`` itself where nothing ends sooner."""
+        if in_force.at_rest(now):
+            if now >= in_force.end:
+                return in_force
+            return Plan.rest(in_force.state(now).q, in_force.gripper_at(now), now)
+        start = self._departure(in_force, now, full_speed=True)
+        for path in stops(in_force, now, start.envelope.limits):
+            plan = self._played(path, Slowness(path.end, True), start)
+            effort = start.envelope.effort(plan)
+            if effort.max() <= 1.0 and not start.envelope.violations(plan, effort):
+                return plan
+        return in_force
+
+    def envelope(self, in_force: Plan, now: float, full_speed: bool = False) -> Envelope:
+        """Return what every plan from the state of ``in_force`` at ``now`` on must obey."""
+        limits = self.robot.limits if full_speed else self.limits
+        return Envelope.around(in_force.state(now), limits, self.robot.workspace, self.robot.kinematics)
+
+    def _departure(self, plan: Plan, now: float, full_speed: bool = False) -> Departure:
+        envelope = self.envelope(plan, now, full_speed)
+        return Departure(envelope, now, not plan.at_rest(now), plan.gripper_at(now))
+
+    def _played(self, path: Path, slowness: Slowness, start: Departure) -> Plan:
+        rate = self.robot.gripper.max_velocity if self.robot.gripper else 1.0
+        return scaled(path, slowness, start.now, PERIOD, start.gripper, rate)
+
+    def _restart(self, joining: Joining, stop: Plan, start: Departure) -> Outcome:
+        """Return the plan that first comes to rest and then follows the request, late; or only the first."""
+        begin = stop.start + stop.rest_time if start.moving else start.now
+        again = replace(self._departure(stop, begin), moving=False)
+        path = joining.afterwards(stop.state(begin), (again.gripper, float(stop.gripper[-1])))
+        outcome = self._fit(path, again)
+        if outcome is None:
+            return Outcome(stop, ("braked",))
+        if not start.moving:
+            return outcome
+        return Outcome(stop.then(outcome.plan), ("restarted", *outcome.interventions))
+
+    def _fit(self, path: Path, start: Departure) -> Outcome | None:
+        """Return the path within the limits, or None if slowing and halting it does not do."""
+        s, geometry = _sampled(path)
+        limits = start.envelope.limits
+        if (geometry[0] < limits.lower).any() or (geometry[0] > limits.upper).any():
+            return self._halt(path, start)
+        plan, found, slowed = self._slow(path, s, geometry, None, start)
+        if "workspace" in found or "position" in found:
+            return self._halt(path, start)
+        if "tcp_speed" in found:  # asked for only now, as forward kinematics of the path costs most of it
+            tcp = start.envelope.kinematics.positions(geometry[0])
+            plan, found, slowed = self._slow(path, s, geometry, tcp, start)
+        return None if plan is None or found else Outcome(plan, slowed)
+
+    def _halt(self, path: Path, start: Departure) -> Outcome | None:
+        """Return the part of the path before it leaves the bounds or the workspace, brought to rest there."""
+        s, geometry = _sampled(path)
+        bound, depth, _ = start.envelope.outside(geometry[0])
+        outside = np.nonzero((bound > 0) | (depth > 0))[0]
+        if not outside.size:
+            return None
+        names = tuple(n for n, excess in (("position", bound), ("workspace", depth)) if (excess > 0).any())
+        clear = np.nonzero((bound[: outside[0]] < -ROOM) & (depth[: outside[0]] < -ROOM))[0]
+        last = float(s[clear[-1]]) if clear.size else 0.0
+        if last == 0.0 and start.moving:
+            return None
+        halted: Path = StillPath(geometry[0][0], path)
+        if last > 0.0:
+            duration = min(HALT, 2.0 * last)
+            halted = BoundedPath(path, last - duration / 2, duration)
+        s, geometry = _sampled(halted)
+        tcp = start.envelope.kinematics.positions(geometry[0])
+        plan, found, slowed = self._slow(halted, s, geometry, tcp, start)
+        return None if plan is None or found else Outcome(plan, (*names, *slowed))
+
+    def _slow(
+        self, path: Path, s: np.ndarray, geometry: Derivatives, tcp: np.ndarray | None, start: Departure
+    ) -> tuple[Plan | None, dict[str, float], tuple[str, ...]]:
+        """Return the path played as slowly as it takes, what that still violates, and the intervention."""
+        needed = self._needed(s, geometry, tcp, start.envelope.limits)
+        if start.moving and needed[s < SPACING].max() > ABRUPT:
+            return None, {}, ()
+        slowness = Slowness(path.end, start.moving)
+        slowness.raise_to(s, needed)
+        for _ in range(ROUNDS):
+            if slowness.values.max() > SLOWEST:
+                break
+            plan = self._played(path, slowness, start)
+            effort = start.envelope.effort(plan)
+            if effort.max() <= 1.0:
+                slowed = ("slowed",) if slowness.values.max() > NOTED else ()
+                return plan, start.envelope.violations(plan, effort), slowed
+            factor, before = _slowness(effort), slowness.values.copy()
+            at = np.minimum(slowness.progress(plan.times)[0], path.end)
+            middle = (at[:-1] + at[1:]) / 2
+            slowness.raise_to(middle, np.where(factor > 1.0, factor * slowness.at(middle), 1.0))
+            if (slowness.values == before).all():
+                break
+        return None, {}, ()
+
+    @staticmethod
+    def _needed(s: np.ndarray, geometry: Derivatives, tcp: np.ndarray | None, limits: Limits) -> np.ndarray:
+        """Return how much slower than asked each place of the path must be played, taken by itself."""
+        _, q1, q2 = geometry
+        step = max(s[1] - s[0], 1e-6)
+        q3 = np.diff(q2, axis=0, append=q2[-1:]) / step
+        loads = [
+            (np.abs(q1) / limits.velocity).max(axis=1),
+            (np.abs(q2) / limits.acceleration).max(axis=1),
+            (np.abs(q3) / limits.jerk).max(axis=1),
+        ]
+        if tcp is not None:
+            loads[0] = np.maximum(
+                loads[0], np.sqrt((np.diff(tcp, axis=0, append=tcp[-1:]) ** 2).sum(axis=1)) / step / limits.tcp_speed
+            )
+        return _slowness(np.stack(loads))
+
+
+def _slowness(loads: np.ndarray) -> np.ndarray:
+    """Return by which factor to slow [n], given velocity, acceleration and jerk as parts of their limits [3, n]."""
+    factors = loads / AIM[:, None]
+    factors[1], factors[2] = np.sqrt(factors[1]), np.cbrt(factors[2])
+    return np.where(loads > 1.0, np.maximum(factors, 1.0), 1.0).max(axis=0)
+
+
+def _sampled(path: Path) -> tuple[np.ndarray, Derivatives]:
+    s = np.linspace(0.0, path.end, max(2, int(np.ceil(path.end / CYCLE)) + 1))
+    return s, path.evaluate(s)
