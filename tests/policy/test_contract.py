@@ -1,0 +1,53 @@
+"""Bundle and robot are checked against each other, and both are named where they differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from udvla_ros.errors import ConfigError, ContractError
+from udvla_ros.motion.action_space import JointDeltaSpace, TcpDeltaSpace
+from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.policy import contract
+
+ROBOT = RobotDescription.load("ur5e_sim")
+
+
+def config(**changes) -> SimpleNamespace:
+    fields = {"name": "nano", "cameras": ("front", "wrist"), "control_hz": 10.0, "chunk": 8}
+    return SimpleNamespace(**fields | {"action_space": "tcp_delta"} | changes)
+
+
+def test_the_action_space_is_the_bundles():
+    space = contract.check(config(action_frame="tcp"), ROBOT)
+    assert isinstance(space, TcpDeltaSpace) and space.frame == "tcp"
+    assert isinstance(contract.check(config(action_space="joint_delta"), ROBOT), JointDeltaSpace)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "robot", "said"),
+    [
+        ({"cameras": ("front", "side")}, {}, "name side under cameras in ur5e_sim.yaml"),
+        ({"action_space": "torques"}, {}, "speaks action space 'torques'"),
+        ({"joints": ("a", "b")}, {}, "commands joints a, b; robot 'ur5e_sim' has shoulder_pan_joint"),
+        ({"control_hz": 0.0}, {}, "at 0.0 Hz"),
+        ({"chunk": 0}, {}, "chunks of 0"),
+        ({}, {"gripper": None}, "commands a gripper, robot 'ur5e_sim' has none"),
+    ],
+)
+def test_a_mismatch_names_both_sides(bundle, robot, said):
+    with pytest.raises(ContractError) as error:
+        contract.check(config(**bundle), replace(ROBOT, **robot))
+    assert said in str(error.value) and "bundle 'nano'" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("observation", "said"),
+    [({"max_agee": 1.0}, "observation.max_agee is not a key"), ({"max_age": "soon"}, "observation.max_age is 'soon'")],
+)
+def test_guards_of_a_robot_file_are_checked(observation, said):
+    with pytest.raises(ConfigError, match=said):
+        contract.guards_of(replace(ROBOT, observation=observation))
+    assert contract.guards_of(ROBOT).max_age == ROBOT.observation["max_age"]

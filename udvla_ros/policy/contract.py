@@ -1,0 +1,65 @@
+"""Does the robot offer what the bundle needs? Both sides are named where they differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from udvla_ros.errors import ConfigError, ContractError
+from udvla_ros.motion.action_space import SPACES, make_action_space
+from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.policy.observe import Guards
+
+
+def guards_of(robot: RobotDescription) -> Guards:
+    """Return the observation guards of a robot file's ``observation`` mapping.
+
+    Raises:
+        ConfigError: a key that is no guard, or a value that is no number of seconds.
+    """
+    known = Guards.__dataclass_fields__
+    for key, value in robot.observation.items():
+        if key not in known:
+            raise ConfigError(f"{robot.path.name}: observation.{key} is not a key; known are {', '.join(known)}")
+        if not isinstance(value, (int, float)) or not value >= 0:
+            raise ConfigError(f"{robot.path.name}: observation.{key} is {value!r}; give a number of at least 0")
+    return Guards(**robot.observation)
+
+
+def check(config: Any, robot: RobotDescription) -> Any:
+    """Return the action space that turns the bundle's actions into this robot's joint targets.
+
+    Args:
+        config: of a loaded policy: ``name``, ``cameras`` (names), ``control_hz``, ``chunk``, ``action_space``
+            and, where the bundle says so, ``action_frame`` and ``joints``.
+        robot: the robot file.
+
+    Raises:
+        ContractError: the robot lacks a camera, a gripper or a joint, or the bundle speaks an unknown convention.
+    """
+    bundle = f"bundle '{config.name}'"
+    lacking = [name for name in config.cameras if name not in robot.cameras]
+    if lacking:
+        raise ContractError(
+            f"{bundle} looks through cameras {', '.join(config.cameras)}; robot '{robot.name}' has "
+            f"{', '.join(robot.cameras) or 'none'}: name {', '.join(lacking)} under cameras in {robot.path.name}"
+        )
+    if config.action_space not in SPACES:
+        raise ContractError(
+            f"{bundle} speaks action space '{config.action_space}', known are {', '.join(SPACES)}: "
+            "this version cannot run it"
+        )
+    if robot.gripper is None:
+        raise ContractError(
+            f"{bundle} commands a gripper, robot '{robot.name}' has none: add gripper to {robot.path.name}"
+        )
+    joints = getattr(config, "joints", None)
+    if joints and tuple(joints) != tuple(robot.joints):
+        raise ContractError(
+            f"{bundle} commands joints {', '.join(joints)}; robot '{robot.name}' has {', '.join(robot.joints)}"
+        )
+    if not (0 < config.control_hz <= 200 and config.chunk >= 1):
+        raise ContractError(f"{bundle} asks for chunks of {config.chunk} at {config.control_hz} Hz; it is damaged")
+    options = {}
+    if config.action_space == "tcp_delta":
+        options["frame"] = getattr(config, "action_frame", "base")
+    return make_action_space(config.action_space, robot, **options)
