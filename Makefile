@@ -1,0 +1,96 @@
+# One command each: `make demo`, `make test`, `make lint`. All of them install what they need first.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+EPISODES ?= 6
+SEED ?= 0
+JOBS ?= 2
+PYTEST_ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.udvla_ros.stamp
+
+# Headless rendering needs one of these. The names are Debian's and Ubuntu's.
+SYSTEM_PACKAGES := libosmesa6 libegl1 libgl1-mesa-dri
+
+# The ROS wheels re-execute Python once and mark that in the environment. A make started from such a Python
+# must not hand the mark to another virtual environment, or its ROS libraries would not be found.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+# With a sourced ROS 2 its rclpy is used, seen through the system's site-packages; never both.
+ifdef ROS_DISTRO
+EXTRAS := sim,train,dev
+VENV_FLAGS := --system-site-packages
+PYTHON ?= /usr/bin/python3
+else
+EXTRAS := ros,sim,train,dev
+VENV_FLAGS :=
+PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13 python3.10,$(shell \
+	$(name) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && echo $(name))))
+endif
+
+CHECKED := $(wildcard udvla_ros/tokens udvla_ros/model udvla_ros/decoding udvla_ros/motion udvla_ros/policy)
+
+.PHONY: help setup demo test lint clean system-libraries
+
+help:
+	@echo "make demo  [EPISODES=6] [SEED=0]                 run the arm in simulation; results in runs/demo/latest"
+	@echo "make test  [JOBS=2] [PYTEST_ARGS=...]            run every test"
+	@echo "make lint                                        ruff and mypy"
+	@echo "make setup                                       only install, into $(VENV)"
+	@echo "make clean                                       remove what was built (not $(VENV), not runs)"
+
+setup: $(STAMP)
+
+$(STAMP): setup.py constraints.txt Makefile
+	@$(MAKE) --no-print-directory system-libraries
+	@if [ ! -x $(PY) ]; then \
+		if [ -z "$(PYTHON)" ]; then \
+			echo "setup: no Python 3.10 to 3.13 with venv found; install one (Debian: python3-venv)" \
+				"or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+		fi; \
+		echo "setup: creating $(VENV) with $(PYTHON)"; \
+		$(PYTHON) -m venv $(VENV_FLAGS) $(VENV) || exit 1; \
+	fi
+	@echo "setup: installing Python packages into $(VENV) (a few minutes the first time)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+# apt only where it may run without a question; else the one line to type. Newer systems have dropped OSMesa:
+# each package by itself, and the check afterwards decides.
+HAS_GL = ldconfig -p 2>/dev/null | grep -q -e libOSMesa.so -e libEGL_mesa.so
+system-libraries:
+	@if $(HAS_GL); then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "setup: headless rendering needs OSMesa or EGL: install your system's packages for them" >&2; exit 0; \
+	fi; \
+	if [ "$$(id -u)" = 0 ]; then run=""; \
+	elif sudo -n true 2>/dev/null; then run="sudo -n"; \
+	else echo "setup: headless rendering needs: sudo apt-get install -y $(SYSTEM_PACKAGES)" >&2; exit 0; fi; \
+	echo "setup: installing $(SYSTEM_PACKAGES)"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	$$run apt-get update -qq >/dev/null 2>&1; \
+	for package in $(SYSTEM_PACKAGES); do \
+		$$run apt-get install -y -qq --no-install-recommends $$package >/dev/null 2>&1; \
+	done; \
+	$(HAS_GL) || echo "setup: that failed; type: sudo apt-get update && sudo apt-get install -y $(SYSTEM_PACKAGES)" >&2
+
+demo: $(STAMP)
+	@$(PY) -m udvla_ros demo --episodes $(EPISODES) --seed $(SEED)
+
+# First all that needs no timing, on every core; then the tests that start a real graph, one at a time.
+test: $(STAMP)
+	$(PY) -m pytest -n $(JOBS) -m "not integration" $(PYTEST_ARGS)
+	$(PY) -m pytest -m integration $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy $(CHECKED)
+
+clean:
+	rm -rf build dist *.egg-info ros2_ws/build ros2_ws/install ros2_ws/log \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find udvla_ros tests launch -name __pycache__ -type d -prune -exec rm -rf {} +

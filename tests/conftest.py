@@ -1,0 +1,40 @@
+"""Every test process talks on loopback, in a ROS domain of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def _domain() -> int:
+    """Return a domain for this process: neighbours under xdist differ, and so mostly do separate runs.
+
+    Above 101 the ports of a domain can collide with ephemeral ones, and 0 is everybody's.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return 1 + (os.getppid() * 7 + int(worker)) % 100
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment before anything imports rclpy."""
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.pop("ROS_LOCALHOST_ONLY", None)
+    os.environ["ROS_DOMAIN_ID"] = str(_domain())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers of xdist share the cores
+    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(REPOSITORY / "config" / "fastdds_loopback.xml")
+
+
+# Examples are timed by the whole run, not one by one: a busy machine is not a failing test.
+settings.register_profile("repository", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repository")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout under test."""
+    return REPOSITORY

