@@ -1,0 +1,155 @@
+"""``udvla eval``: measure success in closed loop without ROS, along the same path as with it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from udvla_ros.cli.data import positive
+
+DUMPED = 4  # episodes per task that --dump draws
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command ``eval``."""
+    parser = subparsers.add_parser(
+        "eval",
+        help="measure success in closed loop without ROS",
+        description="Run a bundle in closed loop in simulation, without ROS and as fast as it goes, and report success "
+        "rates with 95%% intervals (Wilson) and latencies. Scenes come from seeds that no demonstration has.",
+    )
+    parser.add_argument("--suite", default="tabletop", choices=["tabletop"], help="default: %(default)s")
+    parser.add_argument("--task", default="all", help="touch, pick, all (both) or swap; several with commas")
+    parser.add_argument("--episodes", type=positive, default=30, help="per task; for swap, scenes (default: 30)")
+    parser.add_argument("--seed", type=int, default=0, help="first scene, counted from 1000000 (default: 0)")
+    parser.add_argument("--bundle", default="models/udvla-nano-ur5e", help="folder (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/eval/<time>")
+    parser.add_argument("--dump", type=Path, metavar="DIR", help=f"draw the first {DUMPED} episodes of each task there")
+    add_decoding_arguments(parser)
+    parser.add_argument("--execute", type=positive, default=4, help="control steps between observations (default: 4)")
+    parser.add_argument("--latency-steps", type=int, default=0, help="control steps a chunk is late (default: 0)")
+    parser.add_argument("--batch", type=positive, default=8, help="worlds in one process (default: %(default)s)")
+    parser.add_argument("--workers", type=positive, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--latency-samples", type=int, default=20, help="single inferences timed (default: 20)")
+    parser.set_defaults(run=run)
+
+
+def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add device and decoding options; what is not given is the bundle's own."""
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, help="CPU threads of inference (default: torch's choice)")
+    parser.add_argument("--steps", type=int, help="denoising steps of the future images")
+    parser.add_argument("--action-steps", type=int, help="denoising steps of the actions")
+    parser.add_argument("--temperature", type=float, help="of sampling; 0: the most likely tokens")
+    parser.add_argument("--confidence-threshold", type=float, help="commit tokens above this probability at once")
+    parser.add_argument("--foresight", help="full: imagine the future first; off: actions only")
+    parser.add_argument("--schedule", help="public or paper")
+    parser.add_argument("--decoder", help="name of the decoder")
+
+
+def decoding_changes(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the decoding options that were given."""
+    names = (
+        "steps", "action_steps", "temperature", "confidence_threshold", "foresight", "schedule", "decoder",
+    )  # fmt: skip
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print a table, and write ``report.json``."""
+    from dataclasses import asdict, replace
+
+    from tqdm import tqdm
+
+    from udvla_ros.evaluation import report, suite
+    from udvla_ros.evaluation.closed_loop import LoopOptions
+    from udvla_ros.evaluation.dump import dump
+
+    kinds = suite.kinds_of(args.task)
+    cases = {kind: suite.make_cases(kind, args.episodes, args.seed) for kind in kinds}
+    longest = max(len(listed) for listed in cases.values())
+    options = suite.SuiteOptions(
+        args.bundle, args.device, args.threads, decoding_changes(args),
+        LoopOptions(args.execute, args.latency_steps), min(args.batch, longest), args.workers,
+        args.latency_samples, DUMPED if args.dump else 0,
+    )  # fmt: skip
+    result: dict[str, Any] = {"suite": args.suite, "tasks": {}}
+    here = replace(options, batch=1) if args.workers > 1 else options  # the workers make worlds of their own
+    with suite.Session(here) as session:
+        result["bundle"] = suite.identity(session.policy)
+        result["latency_ms"] = session.latency()
+        for kind, listed in cases.items():
+            bar = tqdm(total=len(listed), desc=kind, unit="ep", mininterval=0.5)
+            good = 0
+
+            def done(outcome: Any) -> None:
+                nonlocal good
+                good += outcome.success
+                bar.set_postfix_str(f"{good} succeeded")  # noqa: B023 - called within this turn of the loop
+                bar.update()  # noqa: B023
+
+            if args.workers > 1:
+                outcomes = suite.run_parallel(options, kind, listed, done)
+            else:
+                outcomes = session.run(kind, listed, done)
+            bar.close()
+            if kind == "swap":
+                result["swap"] = suite.summarise_swap(outcomes)
+            else:
+                result["tasks"][kind] = suite.summarise(outcomes)
+            result.setdefault("episodes", []).extend(_row(kind, outcome) for outcome in outcomes)
+            if args.dump:
+                for path in dump(outcomes, args.dump / kind):
+                    print(f"wrote {path}")
+        result["options"] = {
+            "decoding": asdict(session.decode), "execute": args.execute, "latency_steps": args.latency_steps,
+            "episodes": args.episodes, "seed": args.seed, "device": args.device, "batch": args.batch,
+            "workers": args.workers,
+        }  # fmt: skip
+    result["command"] = report.command_line()
+    folder = report.run_folder("eval", args.out)
+    written = report.write_report(folder / "report.json", result)
+    if args.json:
+        report.write_report(args.json, result)
+    print(table(result))
+    print(f"report: {args.json or written}")
+    return 0
+
+
+def _row(kind: str, outcome: Any) -> dict[str, Any]:
+    """Return one episode as the report lists it."""
+    case = outcome.case
+    return {
+        "task": kind, "seed": case.seed, "instruction": case.instruction, "success": outcome.success,
+        "reason": outcome.reason, "steps": outcome.steps, "refused_chunks": outcome.refusals,
+    }  # fmt: skip
+
+
+def _percent(section: dict[str, Any]) -> str:
+    low, high = section["ci95"]
+    return f"{100 * section['rate']:5.1f}%   [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return what people read of a report."""
+    lines = [f"bundle {result['bundle']['name']} ({result['bundle']['hash'][:12]})"]
+    for kind, section in result["tasks"].items():
+        steps = f"   {section['mean_steps']} steps" if section["mean_steps"] is not None else ""
+        lines.append(f"{kind:6} {section['successes']:3}/{section['episodes']:<3} {_percent(section)}{steps}")
+        lines += [f"       {count} x {reason}" for reason, count in section["failures"].items()]
+        if section["refused_chunks"]:
+            refused = ", ".join(f"{count} x {kind}" for kind, count in section["refused_chunks"].items())
+            lines.append(f"       refused chunks: {refused}")
+    if "swap" in result:
+        swap = result["swap"]
+        words, scenes = swap["words"], swap["scenes"]
+        lines.append(f"swap   {words['right']:3}/{words['count']:<3} {_percent(words)}   words right")
+        lines.append(
+            f"       {scenes['followed']:3}/{scenes['count']:<3} {_percent(scenes)}   scenes with every word right"
+        )
+        lines += [f"       said {word}: {counts}" for word, counts in swap["approached_by_word"].items()]
+    for stage, values in result["latency_ms"].items():
+        lines.append(f"{stage:>12} " + "  ".join(f"{name} {value:7.1f}" for name, value in values.items()) + " ms")
+    return "\n".join(lines)
