@@ -44,15 +44,17 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--action-steps", type=int, help="denoising steps of the actions")
     parser.add_argument("--temperature", type=float, help="of sampling; 0: the most likely tokens")
     parser.add_argument("--confidence-threshold", type=float, help="commit tokens above this probability at once")
-    parser.add_argument("--foresight", help="full: imagine the future first; off: actions only")
+    parser.add_argument("--foresight", help="full: imagine the future; sketch: half of it; off: actions only")
     parser.add_argument("--schedule", help="public or paper")
-    parser.add_argument("--decoder", help="name of the decoder")
+    parser.add_argument("--decoder", help="jd3p, independent, autoregressive or jacobi")
+    parser.add_argument("--iterations", type=positive, help="early exit: forwards of images and action at most")
 
 
 def decoding_changes(args: argparse.Namespace) -> dict[str, Any]:
     """Return the decoding options that were given."""
     names = (
         "steps", "action_steps", "temperature", "confidence_threshold", "foresight", "schedule", "decoder",
+        "iterations",
     )  # fmt: skip
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 

@@ -11,7 +11,8 @@ from udvla_ros.decoding.schedule import SCHEDULES
 from udvla_ros.errors import ConfigError
 from udvla_ros.tokens.layout import Prefix
 
-FORESIGHTS = ("full", "off")
+FORESIGHTS = ("full", "sketch", "off")
+STARTS = ("mask", "random", "current")
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,20 @@ class DecodeOptions:
         action_steps: denoising steps of the actions; ``None`` is ``steps``. They are the last ones of the
             run, so that actions are settled on images that have taken shape.
         schedule: ``paper`` or ``public``, see :mod:`udvla_ros.decoding.schedule`.
-        foresight: ``full``, or ``off``: decode the action without imagining the future (a trained mode).
-        temperature: of the Gumbel-max samples; it anneals to zero over the steps. 0 is greedy, which seeks the
-            mode: of many ways to move and one way to stay, it stays. Policies are run at 1.
+        foresight: ``full``; ``sketch``: image tokens stop after the first half of their schedule, and the
+            action watches what is there; ``off``: no future is imagined (a trained mode).
+        iterations: early exit (CEED-VLA): at most that many forwards per modality, and what is still open
+            then is committed as it stands. ``None``: the whole schedule, or until Jacobi's fixed point.
+        temperature: of the Gumbel-max samples; denoising anneals it to zero over the steps, the decoders of
+            the causal model keep it. 0 is greedy, which seeks the mode: of many ways to move and one way to
+            stay, it stays. Policies are run at 1.
         confidence_threshold: tokens at least this probable are committed ahead of the schedule.
         use_cache: keep the prefix in a key/value cache (where the attention kind makes that exact).
         well_formed: commit only action codes of a sequence whose expanded lengths fill the chunk exactly.
+        start: Jacobi's first guess: ``mask``; ``random`` codes; ``current``: images as they are now.
+
+    ``steps``, ``action_steps``, ``schedule`` and ``confidence_threshold`` concern denoising alone, and
+    ``autoregressive`` has no ``iterations``: it takes one forward per token.
     """
 
     decoder: str = "jd3p"
@@ -41,6 +50,8 @@ class DecodeOptions:
     confidence_threshold: float | None = None
     use_cache: bool = True
     well_formed: bool = True
+    iterations: int | None = None
+    start: str = "mask"
 
     def __post_init__(self) -> None:
         for name in ("steps", "action_steps"):
@@ -51,6 +62,10 @@ class DecodeOptions:
             raise ConfigError(f"foresight is '{self.foresight}'; known: {', '.join(FORESIGHTS)}")
         if self.schedule not in SCHEDULES:
             raise ConfigError(f"unknown schedule '{self.schedule}'; known: {', '.join(SCHEDULES)}")
+        if self.start not in STARTS:
+            raise ConfigError(f"start is '{self.start}'; known: {', '.join(STARTS)}")
+        if self.iterations is not None and self.iterations < 1:
+            raise ConfigError(f"iterations is {self.iterations}; it must be at least 1, or None for no limit")
         if not 0 <= self.temperature < float("inf"):
             raise ConfigError(f"temperature is {self.temperature}; it must be finite and not negative")
         if self.confidence_threshold is not None and not 0 < self.confidence_threshold <= 1:
@@ -73,8 +88,9 @@ class StepStatistics:
 class Decoded:
     """Tokens of one call.
 
-    ``visual`` ``[B, V]``: VQ codes of all future views (-1 with ``foresight: off``); ``actions``: FAST codes
-    per sample, without EOA; ``prefilled``: whether one more forward filled the cache first.
+    ``visual`` ``[B, V]``: VQ codes of all future views (-1 with ``foresight: off``, and in the slots that a
+    ``sketch`` leaves open); ``actions``: FAST codes per sample, without EOA; ``prefilled``: whether one more
+    forward filled the cache first; ``converged``: whether Jacobi reached its fixed point, ``None`` elsewhere.
     """
 
     visual: np.ndarray
@@ -82,6 +98,7 @@ class Decoded:
     timings_ms: dict[str, float]
     steps: list[StepStatistics] = field(default_factory=list)
     prefilled: bool = True
+    converged: bool | None = None
 
     @property
     def forwards(self) -> int:

@@ -28,3 +28,13 @@ def masked_shares(schedule: str, steps: int) -> list[float]:
     else:
         raise ConfigError(f"unknown schedule '{schedule}'; known: {', '.join(SCHEDULES)}")
     return [*shares[:-1], 0.0]
+
+
+def early_exit(shares: list[float], iterations: int | None) -> list[float]:
+    """Return at most ``iterations`` of the shares, the last one 0: what is open then is committed at once.
+
+    This is CEED-VLA's early exit (arXiv 2506.13725) for a denoising schedule.
+    """
+    if iterations is None or iterations >= len(shares):
+        return shares
+    return [*shares[: iterations - 1], 0.0]

@@ -48,9 +48,9 @@ class ActionChunk:
         actions: float32 ``[K, D]`` in the bundle's convention and physical units; action ``k`` is due at
             ``stamp + (k + 1) * dt``.
         dt, stamp: seconds.
-        predicted: uint8 RGB future image per camera; empty with ``foresight: off``.
+        predicted: uint8 RGB future image per camera; empty unless ``foresight`` is ``full``.
         timings_ms: ``image_encode``, ``prefill``, ``denoise``, ``detokenise``, ``total``.
-        statistics: forwards, steps and confidences of the decoder.
+        statistics: forwards, steps and confidences of the decoder, and whether Jacobi ``converged``.
     """
 
     actions: np.ndarray
@@ -136,7 +136,7 @@ class Policy:
         decoded = self._decoder(options.decoder)(prefix, options, seed)
         denoised = time.perf_counter()
         actions = [self._actions(sequence) for sequence in decoded.actions]
-        predicted = self._images(decoded) if options.foresight != "off" else {}
+        predicted = self._images(decoded) if options.foresight == "full" else {}
         finished = time.perf_counter()
         timings = {
             "image_encode": 1e3 * (encoded - started),
@@ -146,6 +146,7 @@ class Policy:
         }
         statistics = {
             "forwards": decoded.forwards,
+            "converged": decoded.converged,
             "forward_tokens": sum(step.forward_tokens for step in decoded.steps),
             "steps": [dataclasses.asdict(step) for step in decoded.steps],
             "action_codes": [len(sequence) for sequence in decoded.actions],

@@ -9,6 +9,7 @@ only with each other, so the cost is slots x total x distinct lengths, whatever 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,6 +49,7 @@ class Lattice:
             raise TokenError(f"a lattice of {slots} slots for {total} coefficients: give at least 2 and 1")
         self.vocabulary, self.total, self.slots = len(lengths), int(total), int(slots)
         self._states = successors.shape[0]
+        self._lengths, self._successors = lengths, successors
         self._arrange_codes(lengths, successors)
         self._arrange_arcs()
 
@@ -98,6 +100,34 @@ class Lattice:
             behind[self._goal] = max(behind[self._goal], ends[slot])
         allowed = (live @ self._membership) & (scores[:, :-1] > -np.inf)
         return np.column_stack([allowed, ahead[:, self._goal] + ends > -np.inf])
+
+    def following(self, slot: int, cell: int = 0) -> NDArray[np.bool_]:
+        """bool [V + 1]: what may stand in ``slot`` behind codes that lead to ``cell``; EOA ends a chunk.
+
+        The same as row ``slot`` of :meth:`allowed`, for decoders that go from left to right: to them the
+        past is one number, 0 before the first code and :meth:`after` from there on. Raises
+        :class:`TokenError` where nothing may follow, as in a lattice without any sequence.
+        """
+        onward = self._finishable[slot + 1, self._targets[:, cell]]
+        groups = self._out_groups[onward, cell % self._states]
+        codes = np.append(self._membership[groups].any(axis=0), cell == self._goal)
+        if not codes.any():
+            self._refuse(None)
+        return codes
+
+    def after(self, cell: int, code: int) -> int:
+        """The cell that ``code`` leads to, from a cell that it may follow."""
+        covered, state = divmod(cell, self._states)
+        return int((covered + self._lengths[code]) * self._states + self._successors[state, code])
+
+    @cached_property
+    def _finishable(self) -> NDArray[np.bool_]:
+        """bool [S + 1, cells + 1]: whether a sequence that is in this cell before this slot can end well."""
+        finishable = np.zeros((self.slots + 1, self._targets.shape[1] + 1), dtype=bool)
+        for slot in range(self.slots - 1, -1, -1):
+            finishable[slot, :-1] = finishable[slot + 1, self._targets].any(axis=0)
+            finishable[slot, self._goal] = True
+        return finishable
 
     def _arrange_codes(self, lengths: NDArray[np.int64], successors: NDArray[np.int64]) -> None:
         """Group codes by (state before, length, state after); a code sits in up to Q groups."""
