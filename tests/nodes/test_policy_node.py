@@ -22,6 +22,7 @@ from udvla_ros.errors import UdvlaError  # noqa: E402
 from udvla_ros.motion.robot import RobotDescription  # noqa: E402
 from udvla_ros.nodes import policy_node, runtime  # noqa: E402
 from udvla_ros.nodes.images import fill_image  # noqa: E402
+from udvla_ros.policy.observe import Guards  # noqa: E402
 
 ROBOT = RobotDescription.load("ur5e_sim")
 
@@ -77,7 +78,7 @@ class Rig:
             message = fill_image(Image(), np.full((8, 8, *channels), 90, kind), encoding)
             message.header.stamp = runtime.to_stamp(stamp)
             if name == "wrist" and changes.get("wrist") == "late":
-                message.header.stamp = runtime.to_stamp(stamp - 0.3)
+                message.header.stamp = runtime.to_stamp(stamp - 0.002)
             publisher.publish(message)
         return stamp
 
@@ -154,6 +155,7 @@ def test_rests_while_something_else_has_the_arm(rig):
     ],
 )
 def test_refuses_what_it_cannot_see(rig, frame, said):
+    rig.node._observations.guards = Guards(max_age=0.5, max_skew=0.0001)
     rig.refused_while(said, **frame)
     assert not rig.chunks
 
