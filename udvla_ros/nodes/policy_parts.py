@@ -5,6 +5,7 @@ torch is imported inside the functions: the node declares and refuses its parame
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ TABLE = (
     Entry("bundle", "models/udvla-nano-ur5e", "checkpoint bundle", read_only=True),
     Entry("robot", "config/robots/ur5e_sim.yaml", "robot file", read_only=True),
     Entry("device", "cpu", "where inference runs: cpu, cuda, cuda:0", read_only=True),
-    Entry("threads", 0, "CPU threads of inference; 0: as many as there are cores", 0, 256, read_only=True),
+    Entry("threads", 0, "CPU threads of inference; 0: all cores but one", 0, 256, read_only=True),
     Entry("autostart", False, "configure and activate at start, without a lifecycle manager", read_only=True),
     Entry(
         "camera_reliability", "best_effort", "reliability asked of the cameras", read_only=True,
@@ -46,7 +47,8 @@ def load_policy(bundle: str, device: str, threads: int) -> Any:
     """Load a bundle; torch is imported here and not before."""
     from udvla_ros.policy import Policy
 
-    return Policy.load(bundle, device=device, threads=threads or None)
+    # One core stays free for the arbiter and the driver: a late command is a step in the arm's motion.
+    return Policy.load(bundle, device=device, threads=threads or max(1, (os.cpu_count() or 2) - 1))
 
 
 def decode_options(policy: Any, values: dict[str, Any]) -> Any:
