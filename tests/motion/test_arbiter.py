@@ -343,3 +343,26 @@ def test_options_come_from_the_robot_file_and_are_checked(ur5e):
     assert arbiter.safety.admission.max_age == 8.0 and arbiter.options.following_error == 0.2
     with pytest.raises(ConfigError, match=r"arbiter\.folowing_error is not a key"):
         Arbiter(replace(ur5e, arbiter={"folowing_error": 0.2}))
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.02])
+def test_a_stream_of_short_horizons_is_followed_without_lag(ur5e, latency):
+    """Teleoperation: at 50 Hz, four points up to 0.2 s ahead. A blend at each message would only add its delay."""
+    rig = Rig(ur5e)
+    rig.act("engage", "teleop")
+    begin, ahead = rig.now, np.array([0.05, 0.1, 0.15, 0.2])
+
+    def hand(t: float) -> np.ndarray:
+        return ur5e.home + 0.3 * np.eye(6)[0] * np.sin(np.pi * (t - begin)) * min(1.0, t - begin)
+
+    while rig.now < begin + 4.0:
+        stamp = rig.now
+        rig.wait(latency)
+        points = np.stack([hand(stamp + t) for t in ahead])
+        assert rig.offer("teleop", Trajectory(ur5e.joints, ahead, points, None, stamp)).accepted
+        rig.wait(0.02 - latency if latency < 0.02 else 0.02)
+    played = np.array([(row[0], row[1][0]) for row in rig.controller.log if row[0] > begin + 1.0])
+    wanted = np.array([hand(t)[0] for t in played[:, 0]])
+    assert np.abs(played[:, 1] - wanted).max() < 0.003
+    rig.settle()
+    rig.judge()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from motion.rig import examples
 
 from udvla_ros.motion.errors import Unreachable
+from udvla_ros.motion.kinematics import Kinematics
 from udvla_ros.motion.robot import RobotDescription
 
 seeds = st.integers(0, 2**32 - 1)
@@ -49,6 +50,20 @@ def test_ur5e_base_link_looks_forwards(ur5e):
     # All joints at zero: the arm is stretched out along +x of base_link (the controller's base has it at -x).
     reach = ur5e.kinematics.forward(np.zeros(6))[:3, 3]
     np.testing.assert_allclose(reach, [0.817, 0.134 + 0.1 + 0.155, 0.163 - 0.1], atol=1e-9)
+
+
+def test_poses_are_in_the_base_frame_that_is_named(ur5e):
+    urdf = ur5e.path.parent / "ur5e_sim.urdf"
+    turned = Kinematics(urdf, ur5e.joints, "tcp", "base_link_inertia")  # by 180 degrees about z
+    half = np.diag([-1.0, -1.0, 1.0, 1.0])
+    q, step = somewhere(ur5e, 1), 1e-6
+    pose = turned.forward(q)
+    np.testing.assert_allclose(pose, half @ ur5e.kinematics.forward(q), atol=1e-12)
+    np.testing.assert_allclose(turned.positions(q[None])[0], pose[:3, 3], atol=1e-12)
+    moved = turned.forward(q + step * np.eye(6)[1])
+    np.testing.assert_allclose((moved - pose)[:3, 3] / step, turned.jacobian(q)[:3, 1], atol=1e-5)
+    pose[:3, 3] += 0.01
+    np.testing.assert_allclose(turned.forward(turned.inverse(pose, q)), pose, atol=5e-4)
 
 
 def test_panda_ready_pose_is_the_documented_one(panda):

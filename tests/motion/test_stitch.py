@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from motion.rig import Rig, boxed, examples
 
+from udvla_ros.errors import ConfigError
 from udvla_ros.motion.admission import Request
 from udvla_ros.motion.plan import State
 from udvla_ros.motion.stitch import (
@@ -58,7 +59,7 @@ def test_segments_too_fast_for_a_joint_are_given_more_time(ur5e):
     assert times[2] - times[1] == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(("step", "median", "worst"), [(0.02, 0.1, 1.0), (0.03, 3.0, 9.0)])
+@pytest.mark.parametrize(("step", "median", "worst"), [(0.02, 0.1, 1.0), (0.03, 4.0, 10.0)])
 def test_a_chunk_from_rest_is_met_at_its_due_times(ur5e, step, median, worst):
     """Full 3 cm steps from standstill need more than the acceleration limits: up to 25 ms late, still on the way."""
     robot = boxed(ur5e, [[-2, -2, -2], [2, 2, 2]])
@@ -175,3 +176,49 @@ def test_a_tail_runs_on_a_little_and_rests(ur5e):
     assert np.abs(speed).max() < 1e-9 and np.abs(acceleration).max() < 1e-6
     at_last, _, _ = path.evaluate(np.array([0.4]))
     np.testing.assert_allclose(at_last[0], q[-1], atol=1e-9)
+
+
+def test_an_arm_that_stood_misses_nothing_of_a_late_chunk(ur5e):
+    """The first inference of a session takes long: its chunk is played from its first step, not jumped into."""
+    rig = Rig(ur5e)
+    rig.act("engage", "policy")
+    targets = ur5e.home + np.linspace(0.02, 0.16, 8)[:, None] * np.eye(6)[0]
+    rig.wait(1.2)  # longer than the whole chunk
+    verdict = rig.offer("policy", rig.chunk(targets, age=1.2))
+    assert verdict.accepted and not verdict.interventions
+    assert errors_mm(rig, targets, rig.now).max() < 0.5
+
+
+def late_chunk(rig, aside: np.ndarray, latency: float, **options):
+    """Return the plan for a late chunk while the arm, already on its way along the pan joint, was slowed to a half."""
+    pan = np.eye(6)[0]
+    rig.act("engage", "policy")
+    rig.offer("policy", rig.chunk(rig.q + 0.03 * np.arange(1, 9)[:, None] * pan))
+    rig.wait(0.3)
+    stamp_q = rig.q
+    rig.offer("policy", rig.chunk(rig.q + 0.015 * np.arange(1, 9)[:, None] * pan))
+    rig.wait(latency)
+    return rig.offer("policy", rig.chunk(stamp_q + 0.03 * np.arange(1, 9)[:, None] * aside, age=latency)).plan
+
+
+def test_a_late_chunk_is_entered_where_the_arm_has_come_to(ur5e):
+    fastest = {}
+    for entry in ("progress", "time"):
+        rig = Rig(ur5e, stitch=StitchOptions(entry=entry))
+        plan = late_chunk(rig, np.eye(6)[0], 0.3)
+        fastest[entry] = np.abs(plan.qd[:, 0]).max()
+        assert plan.q[-1, 0] == pytest.approx(rig.arbiter.past(rig.now - 0.3)[0].q[0] + 0.24, abs=1e-6)
+    assert fastest["progress"] < 0.5 and fastest["time"] > 0.7, "catching up with the clock is a lurch"
+
+
+def test_a_late_chunk_that_leads_elsewhere_is_entered_where_its_stamp_says(ur5e):
+    plans = []
+    for entry in ("progress", "time"):
+        rig = Rig(ur5e, stitch=StitchOptions(entry=entry))
+        plans.append(late_chunk(rig, np.eye(6)[4] * 0.5, 0.2))
+    np.testing.assert_allclose(plans[0].rest_time, plans[1].rest_time, atol=0.021)
+
+
+def test_entries_are_checked():
+    with pytest.raises(ConfigError, match="entry 'guess'"):
+        StitchOptions(entry="guess")

@@ -16,6 +16,7 @@ import numpy as np
 from udvla_ros.motion.action_space import TcpDeltaSpace
 from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.errors import UnreachableTarget
+from udvla_ros.motion.plan import Plan
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.stitch import StitchOptions, node_velocities
 from udvla_ros.motion.trajectory import Trajectory
@@ -24,6 +25,8 @@ DT, STEPS, STEP = 0.1, 8, 0.03  # s between points, points of a chunk, m of a fu
 TICK = 0.01
 LAG = 0.033  # s by which the measured arm follows its command
 SEAM = 0.1  # s after a switch that count as its seam
+DELAYS = np.arange(0.0, 0.6, 0.01)  # s tried for the delay
+MOVING = 0.05  # rad/s
 AREA = ((0.35, -0.25, 0.08), (0.60, 0.25, 0.35))  # goals, m
 
 
@@ -35,9 +38,10 @@ class SafetyReport:
         messages: chunks offered.
         refused, interventions: counts by class.
         offer_ms, offer_cpu_ms, tick_ms, brake_ms: p50, p95, p99 of the wall or process time of one call.
-        tracking_mm: p50, p95, p99 of the distance from the targets at their due times, after the blend.
-        delay_ms: p50, p95, p99 by which the motion is late.
-        rest_s: p50, p95, p99 of the time to rest after a stop at a random moment.
+        tracking_mm: p50, p95, p99 over chunks of the greatest distance from a target, after the blend, at its
+            due time plus the chunk's delay.
+        delay_ms: p50, p95, p99 of that delay: a start from rest begins when its chunk arrives.
+        rest_s: p50, p95, p99 of the time to rest after a stop at a random moment of motion.
         worst: greatest velocity, acceleration and jerk sent, as parts of their limits.
         seams: by way of joining: RMS jerk at seams and inside chunks, rad/s^3, and their ratio.
     """
@@ -53,7 +57,7 @@ class SafetyReport:
     delay_ms: dict[str, float]
     rest_s: dict[str, float]
     worst: dict[str, float]
-    seams: dict[str, dict[str, float]]
+    seams: dict[str, dict[str, float | None]]
 
     def as_dict(self) -> dict[str, object]:
         """Return the report for JSON."""
@@ -98,17 +102,17 @@ def measure(
     rng = np.random.default_rng(seed)
     policy, arbiter, clock = Wanderer(robot, rng), started(robot), Clock()
     names, forward = robot.command_names, robot.kinematics.positions
-    offers, offers_cpu, ticks, brakes, apart, late, rests = [], [], [], [], [], [], []
-    worst, track, seams = np.zeros(3), [], []
-    for number in range(messages):
-        stamp, targets = clock.now, policy.chunk(arbiter.plan.state(clock.now).q)
-        for _ in range(round(latency / TICK)):
+    offers, offers_cpu, ticks, brakes, apart, late, rests = (list[float]() for _ in range(7))
+    worst, track, seams = np.zeros(3), list[np.ndarray](), list[int]()
+    for _ in range(messages):
+        stamp, targets = clock.now, policy.chunk(in_force(arbiter).state(clock.now).q)
+        for _ in range(round(latency / TICK)):  # the policy thinks, the arm goes on
             clock.now += TICK
             feed(arbiter, clock.now)
             begin = time.perf_counter()
             arbiter.tick(clock.now)
             ticks.append(time.perf_counter() - begin)
-            track.append(arbiter.plan.state(clock.now).q)
+            track.append(in_force(arbiter).state(clock.now).q)
         message = Trajectory(names[: len(robot.joints)], DT * np.arange(1, STEPS + 1), targets, None, stamp)
         begin, begin_cpu = time.perf_counter(), time.process_time()
         verdict = arbiter.offer("policy", message, clock.now)
@@ -116,20 +120,21 @@ def measure(
         offers_cpu.append(time.process_time() - begin_cpu)
         seams.append(len(track))
         if verdict.accepted:
-            plan = verdict.plan
+            plan = in_force(arbiter)
             worst = np.maximum(worst, arbiter.safety.envelope(plan, clock.now).effort(plan).max(axis=1))
             due = stamp + DT * np.arange(1, STEPS + 1)
             kept = due > clock.now + arbiter.stitch.blend
-            moved = [forward(np.stack([plan.state(t + shift).q for t in due])) for shift in DELAYS]
-            error = np.linalg.norm(np.stack(moved) - forward(targets), axis=2)[:, kept]
-            apart += list(error[0] * 1e3)
-            if kept.any():
-                late.append(DELAYS[error.max(axis=1).argmin()] * 1e3)
-        if number % 5 == 4:
-            begin = time.perf_counter()
-            stop = arbiter.safety.brake(arbiter.plan, clock.now)
-            brakes.append(time.perf_counter() - begin)
-            rests.append(max(stop.start + stop.rest_time - clock.now, 0.0))
+            if np.ptp(forward(targets[kept]), axis=0).max(initial=0.0) > STEP / 3:
+                moved = [forward(np.stack([plan.state(t + shift).q for t in due[kept]])) for shift in DELAYS]
+                error = np.linalg.norm(np.stack(moved) - forward(targets[kept]), axis=2).max(axis=1)
+                late.append(float(DELAYS[error.argmin()]) * 1e3)
+                apart.append(float(error.min()) * 1e3)
+        when = clock.now + rng.uniform(0.0, latency)
+        begin = time.perf_counter()
+        stop = arbiter.safety.brake(in_force(arbiter), when)
+        brakes.append(time.perf_counter() - begin)
+        if np.abs(in_force(arbiter).state(when).qd).max() > MOVING:
+            rests.append(stop.start + stop.rest_time - when)
         progress()
     counts = arbiter.counts
     return SafetyReport(
@@ -144,9 +149,6 @@ def measure(
             "reanchored": seam_jerk(*naive(robot, messages, latency, seed, anchor="measured")),
         },
     )  # fmt: skip
-
-
-DELAYS = np.arange(0.0, 0.1, 0.005)  # s tried for the delay
 
 
 @dataclass
@@ -167,9 +169,15 @@ def started(robot: RobotDescription, options: StitchOptions | None = None) -> Ar
     return arbiter
 
 
+def in_force(arbiter: Arbiter) -> Plan:
+    """Return the plan in force of an arbiter that has started."""
+    assert arbiter.plan is not None
+    return arbiter.plan
+
+
 def feed(arbiter: Arbiter, now: float) -> None:
     """Report an arm that is where it is commanded."""
-    state = arbiter.plan.state(now)
+    state = in_force(arbiter).state(now)
     arbiter.observe(arbiter.robot.joints, state.q, state.qd, now)
 
 
@@ -184,7 +192,7 @@ def naive(
     policy = Wanderer(robot, np.random.default_rng(seed))
     here = measured = robot.home.copy()
     times, curve, begin = np.array([0.0, 1.0]), np.repeat(here[None], 2, axis=0), 0.0
-    track, seams, now = [], [], 0.0
+    track, seams, now = list[np.ndarray](), list[int](), 0.0
     for _ in range(messages):
         seen = policy.chunk(here)
         for _ in range(round(latency / TICK)):
@@ -215,14 +223,17 @@ def hermite(times: np.ndarray, q: np.ndarray, t: float) -> np.ndarray:
     return (1 - a) * q[k] + a * q[k + 1] + h * b * ((1 - x) * v[k] - x * v[k + 1])
 
 
-def seam_jerk(track: np.ndarray, seams: list[int]) -> dict[str, float]:
-    """Return RMS jerk, rad/s^3, of commands [n, d] every ``TICK`` near the switches and elsewhere."""
+def seam_jerk(track: np.ndarray, seams: list[int]) -> dict[str, float | None]:
+    """Return RMS jerk, rad/s^3, of commands [n, d] every ``TICK`` near the switches and elsewhere.
+
+    There is no ratio where all is near a switch: let chunks arrive further apart than ``SEAM``.
+    """
     jerk = np.linalg.norm(np.diff(track, n=3, axis=0), axis=1) / TICK**3
     near = np.zeros(len(jerk), bool)
     for seam in seams:
         near[max(seam - 3, 0) : seam + round(SEAM / TICK)] = True
     at, inside = (float(np.sqrt(np.mean(jerk[x] ** 2))) if x.any() else 0.0 for x in (near, ~near))
-    return {"at_seams": at, "inside": inside, "ratio": at / inside if inside else float("inf")}
+    return {"at_seams": at, "inside": inside, "ratio": at / inside if inside > 1e-6 else None}
 
 
 def spread(values: list[float], scale: float = 1.0) -> dict[str, float]:

@@ -28,7 +28,7 @@ class Admission:
     max_age: float = 2.0
     max_ahead: float = 0.05
     jump: float = 0.25
-    max_points: int = 500
+    max_points: int = 200
     max_duration: float = 30.0
 
 
@@ -56,13 +56,21 @@ class Request:
         return int(np.searchsorted(self.times, 1e-3))
 
 
-def admit(robot: RobotDescription, request: Trajectory, now: float, command: State, rules: Admission) -> Request:
+def admit(
+    robot: RobotDescription,
+    request: Trajectory,
+    now: float,
+    command: State,
+    rules: Admission,
+    stood: bool = False,
+) -> Request:
     """Return the checked request.
 
     Args:
         request: anything a source sent.
         now: time of arrival, s, on the clock of ``request.stamp``.
         command: what the arm is commanded at ``now``.
+        stood: whether the arm has stood still since the stamp; then nothing of the request has elapsed.
 
     Raises:
         Refused: with the class of the fault; the message says what to send instead.
@@ -95,7 +103,7 @@ def admit(robot: RobotDescription, request: Trajectory, now: float, command: Sta
         raise Refused("future", f"the stamp lies {-age:.3f} s ahead; synchronise the clocks of the two machines")
     if age > rules.max_age:
         raise Refused("stale", f"the stamp is {age:.2f} s old, at most {rules.max_age:g} s is taken")
-    age = max(age, 0.0)
+    age = 0.0 if stood else max(age, 0.0)
     arm = len(robot.joints)
     checked = Request(
         begin=-age, times=times - age, q=positions[:, columns[:arm]],

@@ -16,7 +16,7 @@ from udvla_ros.errors import ConfigError
 from udvla_ros.motion.admission import Admission
 from udvla_ros.motion.errors import Refused
 from udvla_ros.motion.exchange import ArbiterOptions, Event, Heard, Verdict
-from udvla_ros.motion.measured import Measured
+from udvla_ros.motion.measured import Floats, Measured
 from udvla_ros.motion.modes import GUARDS, SOURCES, TRANSITIONS, Mode, Source
 from udvla_ros.motion.plan import Plan, State
 from udvla_ros.motion.robot import RobotDescription
@@ -26,6 +26,7 @@ from udvla_ros.motion.trajectory import Trajectory
 
 KEPT = 1.0  # s for which past plans are kept beyond the greatest age of a stamp
 RESOLUTION = 1e-6  # s to which stamps since the epoch can be compared as doubles
+STANDING = 1e-6  # rad between two commands that count as the same
 HOLDS_NOTHING = 0.05  # closed fraction up to which a gripper is open
 
 
@@ -68,7 +69,7 @@ class Arbiter:
         self._now: float | None = None
 
     # -- what comes in ---------------------------------------------------------------------------------
-    def observe(self, names: Sequence[str], q: Sequence[float], qd: Sequence[float] | None, now: float) -> None:
+    def observe(self, names: Sequence[str], q: Floats, qd: Floats | None, now: float) -> None:
         """Take joint states, by name, some at a time or all. The first at rest give the first command."""
         now = self._advance(now)
         self.measured.update(names, q, qd, now)
@@ -172,7 +173,7 @@ class Arbiter:
     def past(self, t: float) -> tuple[State, float] | None:
         """Return what was commanded at ``t``: arm state and gripper joint; None where forgotten."""
         for since, plan in reversed(self._past):
-            if since <= t:
+            if since <= t + RESOLUTION:
                 return plan.state(t), plan.gripper_at(t)
         return None
 
@@ -187,7 +188,7 @@ class Arbiter:
             self._change("touch", f"{name} took over" if self.mode is Mode.POLICY else f"{name} spoke", now, name)
         if self.mode is not source.mode:
             raise Refused("not_engaged", f"mode is {self.mode.value} ({self.mode_reason}); engage {name} first")
-        request = self.safety.check(trajectory, self.plan.state(now), now)
+        request = self.safety.check(trajectory, self.plan.state(now), now, self._stood(trajectory.stamp, now))
         if trajectory.stamp < heard.stamp - RESOLUTION:
             raise Refused("out_of_order", f"older than the last one accepted by {heard.stamp - trajectory.stamp:.3f} s")
         if not source.takes_over and trajectory.stamp < heard.engaged - RESOLUTION:
@@ -197,11 +198,19 @@ class Arbiter:
             older = [chunk for chunk in heard.recent if now - chunk[0] < self._memory]
             heard.recent = [*older, (now, request.times + now, request.q)]
             request = ensembled(request, older, now, self.stitch.ensemble)
-        joining = Joining(request, in_force, now, self.past, self.safety.limits, self.stitch)
+        options = self.stitch if source.tail is None else replace(self.stitch, tail=source.tail)
+        joining = Joining(request, in_force, now, self.past, self.safety.limits, options)
         outcome = self.safety.plan(joining, in_force, now)
         heard.accepted, heard.stamp = now, trajectory.stamp
         self._put(outcome.plan, now)
         return Verdict(True, plan=self.plan, interventions=outcome.interventions)
+
+    def _stood(self, stamp: float, now: float) -> bool:
+        """Return whether the arm has been commanded to stand since ``stamp``."""
+        if self.plan is None or not self.plan.at_rest(now) or not np.isfinite(stamp):
+            return False
+        before = self.past(stamp)
+        return before is not None and np.abs(before[0].q - self.plan.state(now).q).max() < STANDING
 
     def _outranks(self, source: Source) -> bool:
         active = next((s for s in self.sources.values() if s.mode is self.mode), None)

@@ -33,14 +33,27 @@ class Envelope:
     @classmethod
     def around(cls, start: State, limits: Limits, workspace: Workspace, kinematics: Kinematics) -> Envelope:
         """Return what holds from ``start`` on: found outside a bound, the arm may move inwards, not outwards."""
-        depth = workspace.depth(kinematics.positions(start.q[None]))[0]
+        depth = workspace.depth(kinematics.forward(start.q)[None, :3, 3])[0]
         return cls(start, limits.reaching(start.q), workspace, kinematics, np.maximum(depth, 0.0))
 
-    def outside(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return for joints [n, d]: excess over the soft bounds (rad), over the workspace (m), TCP [n, 3]."""
+    def outside(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return for joints [n, d] the excess over the soft bounds (rad) and over the workspace (m), [n] each."""
         bound = np.maximum(self.limits.lower - q, q - self.limits.upper).max(axis=1)
-        tcp = self.kinematics.positions(q)
-        return bound, (self.workspace.depth(tcp) - self.allowed).max(axis=1), tcp
+        return bound, self._depth(self.kinematics.positions(q))
+
+    def _depth(self, tcp: np.ndarray) -> np.ndarray:
+        return (self.workspace.depth(tcp) - self.allowed).max(axis=1)
+
+    def tcp(self, plan: Plan) -> np.ndarray:
+        """Return TCP positions [2n - 1, 3] at the knots of the moving arm and the middles between them."""
+        return self.kinematics.positions(plan.halves[1][: 2 * plan.arm_knots - 1])
+
+    def tcp_effort(self, plan: Plan, tcp: np.ndarray) -> np.ndarray:
+        """Return the TCP's speed in each cell [n] as a part of its limit, given :meth:`tcp`."""
+        way = np.sqrt((np.diff(tcp, axis=0) ** 2).sum(axis=1))
+        speed = np.zeros(2 * len(plan.times) - 2)
+        speed[: len(way)] = way / np.diff(plan.halves[0][: len(tcp)])
+        return speed.reshape(-1, 2).max(axis=1) / self.limits.tcp_speed
 
     def effort(self, plan: Plan) -> np.ndarray:
         """Return [3, n] the velocity, acceleration and jerk of each cell as parts of their limits."""
@@ -49,31 +62,17 @@ class Envelope:
         return np.stack([(np.abs(x).max(axis=0) / y).max(axis=1) for x, y in zip(derivatives, bounds, strict=True)])
 
     def violations(self, plan: Plan, effort: np.ndarray | None = None, tolerance: float = 1e-6) -> dict[str, float]:
-        """Return what a plan violates, and its size (a factor, rad or m); empty for a plan that may leave."""
-        found = {}
+        """Return what a plan violates, and by how much; empty for a plan that may leave.
+
+        Velocity, acceleration, jerk and TCP speed by parts of their limits beyond 1, the others in rad and m.
+        """
         effort = self.effort(plan) if effort is None else effort
-        for name, worst in zip(("velocity", "acceleration", "jerk"), effort.max(axis=1), strict=True):
-            if worst > 1.0 + tolerance:
-                found[name] = float(worst)
-        hull = plan.control_points[0]
-        excess = max((self.limits.lower - hull).max(), (hull - self.limits.upper).max())
-        if excess > tolerance:
-            found["position"] = float(excess)
-        times, q = plan.halves
-        resting = 2 * plan.arm_knots - 1
-        times, q = times[:resting], q[:resting]
-        _, depth, tcp = self.outside(q)
-        if depth.max() > tolerance:
-            found["workspace"] = float(depth.max())
-        speed = (np.sqrt((np.diff(tcp, axis=0) ** 2).sum(axis=1)) / np.diff(times)).max(initial=0.0)
-        if speed > self.limits.tcp_speed * (1.0 + tolerance):
-            found["tcp_speed"] = float(speed / self.limits.tcp_speed)
-        begin = zip((plan.q[0], plan.qd[0], plan.qdd[0]), self.start, strict=True)
-        step = max(float(np.abs(a - b).max()) for a, b in begin)
-        if not step <= tolerance:
-            found["start"] = step
-        if plan.qd[-1].any() or plan.qdd[-1].any():
-            found["end"] = 1.0
-        if not all(np.isfinite(x).all() for x in plan.control_points):
-            found["finite"] = 1.0
-        return found
+        hull, tcp = plan.control_points[0], self.tcp(plan)
+        departure = zip((plan.q[0], plan.qd[0], plan.qdd[0]), self.start, strict=True)
+        excess = dict(zip(("velocity", "acceleration", "jerk"), effort.max(axis=1) - 1.0, strict=True))
+        excess["position"] = max((self.limits.lower - hull).max(), (hull - self.limits.upper).max())
+        excess["workspace"] = self._depth(tcp).max()
+        excess["tcp_speed"] = self.tcp_effort(plan, tcp).max() - 1.0
+        excess["start"] = max(np.abs(a - b).max() for a, b in departure)
+        excess["end"] = max(np.abs(plan.qd[-1]).max(), np.abs(plan.qdd[-1]).max())
+        return {name: float(value) for name, value in excess.items() if not value <= tolerance}  # NaN is caught

@@ -75,7 +75,10 @@ class Kinematics:
         return found
 
     def _constants(self) -> list[tuple]:
-        """Return per joint of the chain (column, A, B, C, t): it turns by A + sin(q) B + (1 - cos(q)) C."""
+        """Return per joint of the chain (column, [A B C] transposed, t).
+
+        The joint turns by A + sin(q) B + (1 - cos(q)) C (Rodrigues) and shifts by t.
+        """
         chain = []
         for joint in self._support(self._tcp):
             axis = np.asarray(self._data.joints[joint].S).reshape(6, -1)[:, 0]
@@ -86,7 +89,8 @@ class Kinematics:
             placement = self._model.jointPlacements[joint]
             column = int(np.nonzero(self._order == self._model.joints[joint].idx_q)[0][0])
             r = placement.rotation
-            chain.append((column, r, r @ k, r @ k @ k, placement.translation.copy()))
+            turns = np.hstack([r.T, (r @ k).T, (r @ k @ k).T])
+            chain.append((column, turns, placement.translation.copy()))
         return chain
 
     def forward(self, q: np.ndarray) -> np.ndarray:
@@ -99,11 +103,10 @@ class Kinematics:
         """Return TCP positions [n, 3] in the base frame for many joint vectors [n, d] at once."""
         tool = self._model.frames[self._tcp].placement.translation
         points = np.broadcast_to(tool, (len(q), 3))
-        sine, cosine = np.sin(q), 1.0 - np.cos(q)
-        for column, a, b, c, t in reversed(self._chain):  # from the tool inwards only vectors turn, no matrices
-            points = (
-                points @ a.T + sine[:, column, None] * (points @ b.T) + cosine[:, column, None] * (points @ c.T) + t
-            )
+        sine, cosine = np.sin(q.T)[:, :, None], 1.0 - np.cos(q.T)[:, :, None]
+        for column, turns, t in reversed(self._chain):  # from the tool inwards only vectors turn, no matrices
+            parts = points @ turns
+            points = parts[:, :3] + sine[column] * parts[:, 3:6] + cosine[column] * parts[:, 6:] + t
         return points @ self._base_inverse.rotation.T + self._base_inverse.translation
 
     def jacobian(self, q: np.ndarray) -> np.ndarray:

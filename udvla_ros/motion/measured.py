@@ -9,6 +9,8 @@ import numpy as np
 
 from udvla_ros.motion.robot import RobotDescription
 
+Floats = Sequence[float] | np.ndarray
+
 
 class Thresholds(Protocol):
     """What :meth:`Measured.why_not_still` needs to know."""
@@ -48,7 +50,7 @@ class Measured:
         """When the arm's joint heard longest ago was heard, s."""
         return float(self._times.min())
 
-    def update(self, names: Sequence[str], q: Sequence[float], qd: Sequence[float] | None, now: float) -> None:
+    def update(self, names: Sequence[str], q: Floats, qd: Floats | None, now: float) -> None:
         """Take joint states; joints of other devices and values that are not finite are passed over."""
         speeds = qd if qd is not None and len(qd) == len(q) else None
         for k, (name, value) in enumerate(zip(names, q, strict=False)):

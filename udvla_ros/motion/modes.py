@@ -24,16 +24,19 @@ class Source:
         priority: a source that speaks while one of lower priority is active takes over, if ``takes_over``.
         timeout: silence after which the arbiter goes to HOLD, s; the plan in force comes to rest by itself.
         takes_over: whether speaking is enough; otherwise it must be engaged on purpose.
+        tail: s the last point of its commands may run on while it slows to rest, instead of the stitch option.
+            A stream of short commands needs one: it would be braked for the end of each.
     """
 
     mode: Mode
     priority: int
     timeout: float
     takes_over: bool
+    tail: float | None = None
 
 
 SOURCES = {
-    "teleop": Source(Mode.TELEOP, priority=10, timeout=0.5, takes_over=True),
+    "teleop": Source(Mode.TELEOP, priority=10, timeout=0.5, takes_over=True, tail=0.1),
     "policy": Source(Mode.POLICY, priority=1, timeout=2.0, takes_over=False),
 }
 

@@ -7,6 +7,7 @@ it into real time by one common time-scaling.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Protocol
 
 import numpy as np
@@ -63,6 +64,13 @@ class SplinePath:
         self._s, self._gripper = s, gripper
         self._c = quintic.coefficients(np.diff(s), q, v, a)
         self.end = self.last = max(float(s[-1]), 0.0)
+
+    def delayed(self, seconds: float) -> SplinePath:
+        """Return the same path, ``seconds`` later."""
+        path = copy(self)
+        path._s, path._gripper = self._s + seconds, (self._gripper[0] + seconds, self._gripper[1])
+        path.end = path.last = max(float(path._s[-1]), 0.0)
+        return path
 
     def evaluate(self, s: np.ndarray) -> Derivatives:
         s = np.minimum(np.maximum(s, self._s[0]), self._s[-1])

@@ -29,25 +29,29 @@ def bernstein(h: np.ndarray, q: np.ndarray, v: np.ndarray, a: np.ndarray) -> tup
 
 
 def coefficients(h: np.ndarray, q: np.ndarray, v: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """Return power coefficients [6, n, d] of the cells in seconds from their start; arguments as above."""
+    """Return power coefficients [n, 6, d] of the cells in seconds from their start; arguments as above."""
     h = h[:, None]
     # Remainders after the start's Taylor expansion keep their digits where cells are short.
     r = (q[1:] - q[:-1] - (v[:-1] + a[:-1] * (h / 2)) * h) / h**3
     rv = (v[1:] - v[:-1] - a[:-1] * h) / h**2
     ra = (a[1:] - a[:-1]) / h
-    c = np.empty((6, *r.shape))
-    c[0], c[1], c[2] = q[:-1], v[:-1], a[:-1] / 2
-    c[3] = 10 * r - 4 * rv + ra / 2
-    c[4] = (-15 * r + 7 * rv - ra) / h
-    c[5] = (6 * r - 3 * rv + ra / 2) / (h * h)
+    c = np.empty((len(r), 6, r.shape[1]))
+    c[:, 0], c[:, 1], c[:, 2] = q[:-1], v[:-1], a[:-1] / 2
+    c[:, 3] = 10 * r - 4 * rv + ra / 2
+    c[:, 4] = (-15 * r + 7 * rv - ra) / h
+    c[:, 5] = (6 * r - 3 * rv + ra / 2) / (h * h)
     return c
+
+
+# Rows: value, first and second derivative of 1, u, u^2, ... u^5: a factor times a power of u.
+FACTORS = np.array([[1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 4, 5], [0, 0, 2, 6, 12, 20]], float)
+POWERS = np.array([[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 3, 4], [0, 0, 0, 1, 2, 3]])
 
 
 def evaluate(c: np.ndarray, cell: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return position, velocity and acceleration [m, d] at ``u`` seconds [m] into cells ``cell`` [m]."""
-    c0, c1, c2, c3, c4, c5 = c[:, cell]
-    u = u[:, None]
-    q = c0 + u * (c1 + u * (c2 + u * (c3 + u * (c4 + u * c5))))
-    v = c1 + u * (2 * c2 + u * (3 * c3 + u * (4 * c4 + u * (5 * c5))))
-    a = 2 * c2 + u * (6 * c3 + u * (12 * c4 + u * (20 * c5)))
-    return q, v, a
+    powers = np.ones((len(u), 6))
+    powers[:, 1:] = u[:, None]
+    powers = np.multiply.accumulate(powers, axis=1)
+    values = (FACTORS * powers[:, POWERS]) @ c[cell]
+    return values[:, 0], values[:, 1], values[:, 2]

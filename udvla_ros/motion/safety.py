@@ -18,8 +18,7 @@ import numpy as np
 from udvla_ros.motion.admission import Admission, Request, admit
 from udvla_ros.motion.braking import stops
 from udvla_ros.motion.envelope import CYCLE, Envelope
-from udvla_ros.motion.limits import Limits
-from udvla_ros.motion.path import BoundedPath, Derivatives, Path, StillPath
+from udvla_ros.motion.path import BoundedPath, Path, StillPath
 from udvla_ros.motion.plan import Plan, State
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.stitch import Joining
@@ -27,9 +26,9 @@ from udvla_ros.motion.timescale import SPACING, Slowness, scaled
 from udvla_ros.motion.trajectory import Trajectory
 
 PERIOD = 0.02  # s between knots, and so between points of the message
-ROUNDS = 6  # times a path is slowed further before it is given up
+ROUNDS = 8  # times a path is slowed further before it is given up
 AIM = np.array([0.96, 0.92, 0.85])  # parts of the velocity, acceleration and jerk limits that slowing aims at
-NOTED = 1.02  # slowness from which on a request counts as slowed
+NOTED = 0.05  # s of delay at the end from which on a request counts as slowed
 HALT = 0.3  # s of nominal time over which a path is brought to rest before a bound
 ABRUPT = 1.1  # slowness needed at the very start above which a moving arm needs a gentler path: it starts at 1
 SLOWEST = 60.0  # a path that would have to be played slower than this is given up
@@ -81,13 +80,17 @@ class SafetyFilter:
         self.limits = self.robot.limits.at_speed(fraction)
         self._speed = fraction
 
-    def check(self, request: Trajectory, command: State, now: float) -> Request:
+    def check(self, request: Trajectory, command: State, now: float, stood: bool = False) -> Request:
         """Return the request in the robot's joint order, relative to ``now``.
+
+        Args:
+            command: commanded state at ``now``.
+            stood: whether the arm has stood still since the request's stamp.
 
         Raises:
             Refused: see :func:`udvla_ros.motion.admission.admit`.
         """
-        return admit(self.robot, request, now, command, self.admission)
+        return admit(self.robot, request, now, command, self.admission, stood)
 
     def plan(self, joining: Joining, in_force: Plan, now: float) -> Outcome:
         """Return the closest way of joining a request that keeps the limits; the brake where there is none.
@@ -149,89 +152,60 @@ class SafetyFilter:
 
     def _fit(self, path: Path, start: Departure) -> Outcome | None:
         """Return the path within the limits, or None if slowing and halting it does not do."""
-        s, geometry = _sampled(path)
-        limits = start.envelope.limits
-        if (geometry[0] < limits.lower).any() or (geometry[0] > limits.upper).any():
-            return self._halt(path, start)
-        plan, found, slowed = self._slow(path, s, geometry, None, start)
+        plan, found, slowed = self._slow(path, start)
         if "workspace" in found or "position" in found:
             return self._halt(path, start)
-        if "tcp_speed" in found:  # asked for only now, as forward kinematics of the path costs most of it
-            tcp = start.envelope.kinematics.positions(geometry[0])
-            plan, found, slowed = self._slow(path, s, geometry, tcp, start)
         return None if plan is None or found else Outcome(plan, slowed)
 
     def _halt(self, path: Path, start: Departure) -> Outcome | None:
         """Return the part of the path before it leaves the bounds or the workspace, brought to rest there."""
-        s, geometry = _sampled(path)
-        bound, depth, _ = start.envelope.outside(geometry[0])
-        outside = np.nonzero((bound > 0) | (depth > 0))[0]
-        if not outside.size:
+        s = np.linspace(0.0, path.end, max(2, int(np.ceil(path.end / CYCLE)) + 1))
+        q = path.evaluate(s)[0]
+        bound, depth = start.envelope.outside(q)
+        outside = np.nonzero((bound > -ROOM) | (depth > -ROOM))[0]
+        first = outside[(bound[outside] > 0) | (depth[outside] > 0)][:1]
+        if not first.size:
             return None
         names = tuple(n for n, excess in (("position", bound), ("workspace", depth)) if (excess > 0).any())
-        clear = np.nonzero((bound[: outside[0]] < -ROOM) & (depth[: outside[0]] < -ROOM))[0]
+        clear = np.setdiff1d(np.arange(first[0]), outside, assume_unique=True)
         last = float(s[clear[-1]]) if clear.size else 0.0
         if last == 0.0 and start.moving:
             return None
-        halted: Path = StillPath(geometry[0][0], path)
+        halted: Path = StillPath(q[0], path)
         if last > 0.0:
             duration = min(HALT, 2.0 * last)
             halted = BoundedPath(path, last - duration / 2, duration)
-        s, geometry = _sampled(halted)
-        tcp = start.envelope.kinematics.positions(geometry[0])
-        plan, found, slowed = self._slow(halted, s, geometry, tcp, start)
+        plan, found, slowed = self._slow(halted, start)
         return None if plan is None or found else Outcome(plan, (*names, *slowed))
 
-    def _slow(
-        self, path: Path, s: np.ndarray, geometry: Derivatives, tcp: np.ndarray | None, start: Departure
-    ) -> tuple[Plan | None, dict[str, float], tuple[str, ...]]:
-        """Return the path played as slowly as it takes, what that still violates, and the intervention."""
-        needed = self._needed(s, geometry, tcp, start.envelope.limits)
-        if start.moving and needed[s < SPACING].max() > ABRUPT:
-            return None, {}, ()
-        slowness = Slowness(path.end, start.moving)
-        slowness.raise_to(s, needed)
+    def _slow(self, path: Path, start: Departure) -> tuple[Plan | None, dict[str, float], tuple[str, ...]]:
+        """Return the path played as slowly as it takes, what that still violates, and the intervention.
+
+        Each round plays the path, sees where it asks for too much, and makes it slower there.
+        """
+        envelope, slowness = start.envelope, Slowness(path.end, start.moving)
         for _ in range(ROUNDS):
-            if slowness.values.max() > SLOWEST:
-                break
             plan = self._played(path, slowness, start)
-            effort = start.envelope.effort(plan)
+            effort = envelope.effort(plan)
             if effort.max() <= 1.0:
-                slowed = ("slowed",) if slowness.values.max() > NOTED else ()
-                return plan, start.envelope.violations(plan, effort), slowed
-            factor, before = _slowness(effort), slowness.values.copy()
+                found = envelope.violations(plan, effort)
+                if set(found) != {"tcp_speed"}:
+                    late = slowness.duration(path.end) - path.end
+                    return plan, found, ("slowed",) if late > NOTED else ()
+                effort[0] = envelope.tcp_effort(plan, envelope.tcp(plan))
+            factor, before = _factor(effort), slowness.values.copy()
             at = np.minimum(slowness.progress(plan.times)[0], path.end)
+            if start.moving and factor[at[:-1] < SPACING].max() > ABRUPT:
+                break
             middle = (at[:-1] + at[1:]) / 2
             slowness.raise_to(middle, np.where(factor > 1.0, factor * slowness.at(middle), 1.0))
-            if (slowness.values == before).all():
+            if slowness.values.max() > SLOWEST or (slowness.values == before).all():
                 break
         return None, {}, ()
 
-    @staticmethod
-    def _needed(s: np.ndarray, geometry: Derivatives, tcp: np.ndarray | None, limits: Limits) -> np.ndarray:
-        """Return how much slower than asked each place of the path must be played, taken by itself."""
-        _, q1, q2 = geometry
-        step = max(s[1] - s[0], 1e-6)
-        q3 = np.diff(q2, axis=0, append=q2[-1:]) / step
-        loads = [
-            (np.abs(q1) / limits.velocity).max(axis=1),
-            (np.abs(q2) / limits.acceleration).max(axis=1),
-            (np.abs(q3) / limits.jerk).max(axis=1),
-        ]
-        if tcp is not None:
-            loads[0] = np.maximum(
-                loads[0], np.sqrt((np.diff(tcp, axis=0, append=tcp[-1:]) ** 2).sum(axis=1)) / step / limits.tcp_speed
-            )
-        return _slowness(np.stack(loads))
 
-
-def _slowness(loads: np.ndarray) -> np.ndarray:
-    """Return by which factor to slow [n], given velocity, acceleration and jerk as parts of their limits [3, n]."""
-    factors = loads / AIM[:, None]
+def _factor(effort: np.ndarray) -> np.ndarray:
+    """Return by which factor to slow [n], given velocity, acceleration and jerk as parts of the limits [3, n]."""
+    factors = effort / AIM[:, None]
     factors[1], factors[2] = np.sqrt(factors[1]), np.cbrt(factors[2])
-    return np.where(loads > 1.0, np.maximum(factors, 1.0), 1.0).max(axis=0)
-
-
-def _sampled(path: Path) -> tuple[np.ndarray, Derivatives]:
-    s = np.linspace(0.0, path.end, max(2, int(np.ceil(path.end / CYCLE)) + 1))
-    return s, path.evaluate(s)
+    return np.where(effort > 1.0, factors, 1.0).max(axis=0)

@@ -1,8 +1,10 @@
 """From points with a stamp to a smooth path that leaves the plan in force without a step.
 
-Points that have elapsed are dropped by time, never by guess; they still shape the spline, so that the motion
-between two steps of a chunk is the same whenever it arrives. The plan in force is then ramped out over a
-short window, from what was last *commanded*: anchoring to the measured pose drags a lagging arm backwards.
+Points that have elapsed are dropped by time, never by a guess of the latency; they still shape the spline, so
+that the motion between two steps of a chunk is the same whenever it arrives. Where the arm has been commanded
+less than a chunk supposes (it stood, or was slowed) the chunk is entered at the step the arm has come to, and
+not at a later one that it would have to jump to. The plan in force is then ramped out over a short window,
+from what was last *commanded*: anchoring to the measured pose drags a lagging arm backwards.
 """
 
 from __future__ import annotations
@@ -13,12 +15,17 @@ from functools import cached_property
 
 import numpy as np
 
+from udvla_ros.errors import ConfigError
 from udvla_ros.motion.admission import Request
 from udvla_ros.motion.limits import Limits
 from udvla_ros.motion.path import BlendPath, Path, PlanPath, SplinePath
 from udvla_ros.motion.plan import Plan, State
 
-WIDER = (1.0, 2.0, 4.0)  # windows of the blend that are tried, in units of the option
+SHORTEST = 0.02  # s, of a blend: anything shorter is a step
+WIDER = (1.0, 2.0)  # windows of the blend that are tried, in units of the option
+GRID = 0.01  # s between the places at which a late chunk may be entered
+LATE = 0.8  # cost of entering a late chunk one radian before the place that time says, in radians of distance
+ENTRIES = ("progress", "time")
 CRUISE = 0.8  # fraction of the velocity limit a straight segment may need on average; the spline peaks above it
 
 
@@ -33,13 +40,22 @@ class StitchOptions:
         ensemble: weight exponent of temporal ensembling (Zhao et al. 2023, ACT): each point is averaged with
             what older chunks of the same source say of its time, weighted ``exp(-ensemble * age rank)`` with
             the oldest first; None is off.
+        entry: ``time`` enters a late chunk where its stamp says; ``progress`` at most as late, where the arm has
+            come to.
         tail: s the last point's motion may run on while it slows to rest; 0 ends at rest on the last point.
     """
 
-    blend: float = 0.1
+    blend: float = 0.2
     frozen: float = 0.0
     ensemble: float | None = None
     tail: float = 0.0
+    entry: str = "progress"
+
+    def __post_init__(self) -> None:
+        if min(self.blend, self.frozen, self.tail) < 0:
+            raise ConfigError("stitch blend, frozen and tail are times; give 0 s or more")
+        if self.entry not in ENTRIES:
+            raise ConfigError(f"stitch entry {self.entry!r} is not one of {', '.join(ENTRIES)}")
 
 
 def node_velocities(times: np.ndarray, q: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -56,19 +72,14 @@ def node_velocities(times: np.ndarray, q: np.ndarray, first: np.ndarray, last: n
     v[0], v[-1] = first, last
     if len(times) == 2:
         return v
-    # Tridiagonal system of de Boor (A Practical Guide to Splines, chapter IV), solved by Thomas' algorithm.
+    # De Boor, A Practical Guide to Splines, chapter IV: accelerations agree at each inner node.
+    inner = len(times) - 2
+    system = np.zeros((inner, inner + 2))
+    rows = np.arange(inner)
+    system[rows, rows], system[rows, rows + 1], system[rows, rows + 2] = h[1:], 2.0 * (h[:-1] + h[1:]), h[:-1]
     right = 3.0 * (h[1:, None] * slope[:-1] + h[:-1, None] * slope[1:])
-    right[0] -= h[1] * first
-    right[-1] -= h[-2] * last
-    diagonal, above = 2.0 * (h[:-1] + h[1:]), h[:-1]
-    ratio = np.empty(len(diagonal))
-    for k in range(len(diagonal)):
-        pivot = diagonal[k] - (h[k + 1] * ratio[k - 1] if k else 0.0)
-        ratio[k] = above[k] / pivot
-        right[k] = (right[k] - (h[k + 1] * right[k - 1] if k else 0.0)) / pivot
-    v[-2] = right[-1]
-    for k in range(len(diagonal) - 2, -1, -1):
-        v[k + 1] = right[k] - ratio[k] * v[k + 2]
+    right -= system[:, :1] * first + system[:, -1:] * last
+    v[1:-1] = np.linalg.solve(system[:, 1:-1], right)
     return v
 
 
@@ -144,21 +155,41 @@ class Joining:
     limits: Limits
     options: StitchOptions
 
+    @property
+    def _gripper(self) -> tuple[float, float]:
+        return self.in_force.gripper_at(self.now), float(self.in_force.gripper[-1])
+
     @cached_property
-    def _new(self) -> tuple[float, Path]:
+    def _new(self) -> tuple[float, SplinePath]:
         """When the request sets out, relative to now, and its own path."""
         begin, state = self._origin()
-        gripper = (self.in_force.gripper_at(self.now), float(self.in_force.gripper[-1]))
-        return begin, spline(self.request, (begin, state), self.limits, gripper, self.options.tail)
+        path = spline(self.request, (begin, state), self.limits, self._gripper, self.options.tail)
+        if begin < 0 and self.options.entry == "progress":
+            path = path.delayed(-self._entry(path, begin))
+        return begin, path
+
+    def _entry(self, path: SplinePath, begin: float) -> float:
+        """Return the place of the path, at most the one that time says (0), that suits the command best.
+
+        A place costs its distance from the command, and most of the way the path makes until 0: an arm that
+        goes along with the path is met where it is; one that went elsewhere is led to where time says.
+        """
+        s = np.linspace(0.0, begin, max(2, int(np.ceil(-begin / GRID)) + 1))
+        q = path.evaluate(s)[0]
+        cost = np.sqrt(((q - self.in_force.state(self.now).q) ** 2).sum(axis=1))
+        cost[1:] += LATE * np.cumsum(np.sqrt(((q[1:] - q[:-1]) ** 2).sum(axis=1)))
+        return float(s[cost.argmin()])
 
     def close(self) -> Iterator[Path]:
         """Yield paths that leave the plan in force and keep the request's times."""
         begin, new = self._new
-        if begin == 0.0 and self.options.frozen == 0:
-            yield new  # it starts at the very state of the plan in force: nothing to blend
+        if self.request.due == 0 and self.options.frozen == 0:
+            # All of it lies ahead: it can start at the very state of the plan in force, with nothing to blend.
+            # This is what a stream of short commands needs, where a blend would only add its delay.
+            yield new if begin == 0.0 else self.afterwards(self.in_force.state(self.now), self._gripper)
         old = PlanPath(self.in_force, self.now)
         for factor in WIDER:
-            yield BlendPath(old, new, self.options.frozen, self.options.blend * factor)
+            yield BlendPath(old, new, self.options.frozen, max(self.options.blend, SHORTEST) * factor)
 
     def braking(self, stop: Plan) -> Iterator[Path]:
         """Yield paths that leave ``stop``, the brake from now, on the way to its rest."""
@@ -166,15 +197,15 @@ class Joining:
         if old.end > 0:
             yield BlendPath(old, self._new[1], 0.0, old.end)
 
-    def afterwards(self, rest: State, gripper: tuple[float, float]) -> Path:
-        """Return the path that starts at ``rest``, later, and goes through the points that are due now."""
+    def afterwards(self, state: State, gripper: tuple[float, float]) -> Path:
+        """Return the path that starts at ``state`` and goes through the points still due."""
         first, given = self.request.due, self.request
         later = Request(
             begin=0.0, times=given.times[first:], q=given.q[first:],
             velocities=None if given.velocities is None else given.velocities[first:],
             gripper=None if given.gripper is None else given.gripper[first:],
         )  # fmt: skip
-        return spline(later, (0.0, rest), self.limits, gripper, self.options.tail)
+        return spline(later, (0.0, state), self.limits, gripper, self.options.tail)
 
     def _origin(self) -> tuple[float, State]:
         """Return where the request sets out: the command at its stamp, or what is known instead."""

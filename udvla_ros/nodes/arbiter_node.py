@@ -40,7 +40,7 @@ RECENT = 2.0  # s for which a refusal colours the diagnostics
 
 TABLE = (
     Entry("robot", "config/robots/ur5e_sim.yaml", "robot file", read_only=True),
-    Entry("blend", 0.1, "s over which a new chunk takes over from the plan in force", 0.0, 1.0, read_only=True),
+    Entry("blend", 0.2, "s over which a new chunk takes over from the plan in force", 0.0, 1.0, read_only=True),
     Entry("frozen", 0.1, "s for which the plan in force goes on before it is blended", 0.0, 1.0, read_only=True),
     Entry(
         "stamp_commands", True,

@@ -28,6 +28,8 @@ from udvla_ros.evaluation.recording import EpisodeRecord, Film
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import images, runtime
 
+TO_REST = 0.5  # s that a stop may take, before the scene is set anew
+SEEN = 0.3  # s after which the arbiter has surely measured the arm where the new scene put it
 AFTERMATH = 0.9  # s watched beyond an episode's end: what the last chunk foresaw comes within it
 FIRST_CHUNK = 15.0  # s that a policy may take to its first chunk
 CONTROL_DT = 0.1
@@ -177,6 +179,7 @@ class DemoClient:
         finally:
             self._record = None
         self._trigger("arbiter_node/stop")
+        self.wait(lambda: False, TO_REST)
         return record
 
     def _prepare(self, case: Case) -> None:
@@ -187,6 +190,8 @@ class DemoClient:
             raise GraphFailed(f"sim_node did not reset: {answer.message}")
         number = json.loads(answer.message)["number"]
         self._need(lambda: self._episode.get("number") == number, "the new episode")
+        # A reset from joint states of before the scene changed would send the arm back to where it was.
+        self.wait(lambda: False, SEEN)
         self._need(lambda: self._trigger("arbiter_node/reset").success, "the arm to be reset")
         self._need(lambda: self._mode == "HOLD", "mode HOLD")
 

@@ -141,7 +141,7 @@ class SimNode(Node):
             self._state = SimulatedRobot(
                 world, self.robot, self.get_parameter("interpolate_from_desired_state").value
             )
-            self._reset()
+            self._reset(runtime.now(self))
         except Exception as error:  # handed to the constructor, which runs in the main thread
             self._started.put(error)
             if world is not None:
@@ -160,7 +160,7 @@ class SimNode(Node):
         state, period = self._state, self._state.period
         clock = runtime.now(self)  # ROS time at which the next controller period begins
         ahead = time.monotonic() - clock
-        next_image = clock
+        next_image, violations = clock, 0
         while not self._stop.is_set():
             wait = clock + ahead - time.monotonic()
             if wait > 0:
@@ -178,6 +178,10 @@ class SimNode(Node):
                 next_image = max(next_image + 1.0 / self.get_parameter("camera_hz").value, clock)
             if state.tick(clock):
                 self._publish_episode()
+            if state.audit.violations > violations:
+                violations = state.audit.violations
+                worst = ", ".join(f"{kind} {share:.2f}" for kind, share in sorted(state.audit.worst.items()))
+                self.get_logger().warning(f"limit violation at the controller; so far, worst shares: {worst}")
             clock += period
 
     def _take_messages(self, now: float) -> None:
@@ -188,7 +192,7 @@ class SimNode(Node):
                 return
             if isinstance(item, queue.SimpleQueue):
                 try:
-                    self._reset()
+                    self._reset(now)
                     item.put((True, json.dumps(self._state.episode.as_dict())))
                 except UdvlaError as error:
                     item.put((False, str(error)))
@@ -201,9 +205,9 @@ class SimNode(Node):
                 self._rejected = f"{'gripper' if gripper else 'arm'}: {error}"
                 self.get_logger().warning(f"trajectory rejected, {self._rejected}")
 
-    def _reset(self) -> None:
+    def _reset(self, now: float) -> None:
         values = {name: self.get_parameter(name).value for name in ("seed", "task", "instruction")}
-        episode = self._state.reset(values["seed"], values["task"], values["instruction"])
+        episode = self._state.reset(values["seed"], values["task"], values["instruction"], now)
         self._publish_episode()
         if self.get_parameter("publish_instruction").value:
             self._instruction.publish(String(data=episode.instruction))

@@ -12,7 +12,7 @@ import numpy as np
 from udvla_ros.errors import ConfigError
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes.audit import CommandAudit
-from udvla_ros.nodes.jtc import JointTrajectoryController, TrajectoryCommand
+from udvla_ros.nodes.jtc import JointTrajectoryController, TrajectoryCommand, TrajectoryRejected
 from udvla_ros.sim.scene import sample_scene
 from udvla_ros.sim.tasks import Task, TaskMonitor, all_tasks
 from udvla_ros.sim.world import TabletopWorld
@@ -95,8 +95,10 @@ class SimulatedRobot:
         self._number = -1  # episode 0 is the world before the first reset
         self.reset(0, "", "")
 
-    def reset(self, seed: int, task: str, instruction: str) -> Episode:
+    def reset(self, seed: int, task: str, instruction: str, now: float = 0.0) -> Episode:
         """Put everything where the seed says, at rest; the controllers hold.
+
+        Commands stamped before ``now`` belong to the arm as it was and are rejected from here on.
 
         Raises:
             ConfigError: there is no such task.
@@ -106,6 +108,7 @@ class SimulatedRobot:
         self.arm.reset(self.world.q_command)
         self.fingers.reset(np.array([self.gripper.position(self.world.gripper_command)]))
         self.audit.restart()
+        self._began = now
         self.monitor = TaskMonitor(chosen)
         self._violations_before = self.audit.violations
         self._ticks = 0
@@ -120,6 +123,8 @@ class SimulatedRobot:
         Raises:
             TrajectoryRejected: by the controller's rules.
         """
+        if 0.0 < command.stamp < self._began:
+            raise TrajectoryRejected("it was stamped before the episode was reset")
         (self.fingers if gripper else self.arm).accept(command, now)
         if self.episode.state == "waiting" and not gripper:
             self.episode.state = "running"
