@@ -223,13 +223,3 @@ def _describe(config: Config, paths: list[Path], seconds: float) -> dict[str, An
         "cameras": {name: [camera.height, camera.width] for name, camera in default_cameras().items()},
         "seconds": round(seconds, 1),
     }
-
-
-if __name__ == "__main__":
-    import argparse
-
-    from udvla_ros.cli.data import add_generate_arguments, run_generate
-
-    _parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_generate_arguments(_parser)
-    raise SystemExit(run_generate(_parser.parse_args()))
