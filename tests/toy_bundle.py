@@ -11,7 +11,7 @@ from transformers import Emu3VQVAE
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.model.checkpoint import ActionConvention, Bundle, BundleConfig
 from udvla_ros.sim.scene import COLOURS
-from udvla_ros.sim.tasks import TASKS
+from udvla_ros.sim.phrasings import NOUNS, PHRASINGS, WAYS
 from udvla_ros.tokens.action import FastTokenizer
 from udvla_ros.tokens.layout import Layout, View, Vocabulary
 from udvla_ros.tokens.normalize import QuantileNormalizer
@@ -39,11 +39,11 @@ def saved(folder: Path) -> Path:
     """Write the bundle to a folder and return it."""
     torch.manual_seed(0)
     vision = VisionTokenizer(Emu3VQVAE(small_config(base=32, multipliers=(1, 1, 1), codes=CODES, width=4)))
-    sentences = [phrase.format(f"{c} {noun}") for t in TASKS.values() for phrase in t for c in COLOURS
-                 for noun in ("cube", "block")]  # fmt: skip
-    text = TextTokenizer.train(sentences, size_limit=64, spare=4)
+    sentences = [phrase.format(cube=f"{c} {noun}", way=way) for phrases in PHRASINGS.values() for phrase in phrases
+                 for c in COLOURS for noun in NOUNS for ways in WAYS.values() for way in ways]  # fmt: skip
+    text = TextTokenizer.train(sentences, size_limit=80, spare=4)
     fast = FastTokenizer.fit(_chunks(300), 40, scale=3)
-    layout = Layout(Vocabulary.compact(text.vocab_size, CODES, fast.vocab_size), VIEWS, 10, 60)
+    layout = Layout(Vocabulary.compact(text.vocab_size, CODES, fast.vocab_size), VIEWS, 12, 60)
     reach = np.array([0.02] * 3 + [0.05] * 3 + [1.0])
     config = BundleConfig("toy-random", BACKBONE, layout, "hybrid", ActionConvention(), {"steps": 3})
     backbone = Backbone(BACKBONE, layout, "hybrid").eval()

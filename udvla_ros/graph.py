@@ -121,7 +121,7 @@ GRAPHS: dict[str, Graph] = {
             **_COMMON,
             "robot": Argument("config/robots/ur5e_sim.yaml", "robot file"),
             "seed": Argument("0", "seed of the first episode's scene"),
-            "task": Argument("", "task of the first episode, such as touch/red; empty: drawn from the seed"),
+            "task": Argument("touch,pick", "task of the first episode: kind/colour, a part of it, or several with commas"),
             "instruction": Argument("", "sentence of the first episode; empty: one of the task's phrasings"),
         },
         nodes=(_SIM, _ARBITER, _POLICY),

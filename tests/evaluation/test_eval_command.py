@@ -77,7 +77,8 @@ def test_wrong_wishes_are_one_line(bundle, short, capsys, more, said):
 
 
 def test_names_of_tasks():
-    assert suite.kinds_of("all") == ("touch", "pick")
+    assert suite.kinds_of("all", ("touch", "push")) == ("touch", "push")
+    assert suite.kinds_of("push,place") == ("push", "place")
     assert suite.kinds_of("swap,touch,touch") == ("swap", "touch")
     with pytest.raises(ConfigError):
         suite.kinds_of("")

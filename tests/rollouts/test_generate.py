@@ -11,7 +11,7 @@ from udvla_ros.rollouts.generate import EVALUATION_SEEDS, Config, GenerateError,
 from udvla_ros.rollouts.noise import Noise
 from udvla_ros.rollouts.record import AFTER, record
 from udvla_ros.rollouts.sheet import write_sheet
-from udvla_ros.sim.scene import sample_scene
+from udvla_ros.sim.sampler import sample_scene
 from udvla_ros.sim.tasks import Task, parse
 from udvla_ros.sim.world import TabletopWorld
 
@@ -34,6 +34,8 @@ def made(tmp_path_factory):
         (Config(0), "at least 1"),
         (Config(1, tasks=("juggle",)), "juggle"),
         (Config(1, tasks=()), "--tasks"),
+        (Config(1, light=2.0), "--light"),
+        (Config(1, camera=-1.0), "--camera"),
         (Config(1, noise=-1.0), "--noise"),
         (Config(1, seed=-1), "--seed"),
         (Config(1, seed=EVALUATION_SEEDS), "kept for evaluation"),
@@ -56,7 +58,7 @@ def test_episodes_are_complete(made):
     episodes = list(disk.read_episodes(folder))
     assert len(episodes) == description["episodes"] == 5
     assert [e.seed for e in episodes] == [40, 41, 42, 43, 44]
-    assert [e.task for e in episodes] == ["touch", "pick", "touch", "pick", "touch"]
+    assert [e.task for e in episodes] == ["touch", "pick", "push", "place", "touch"]
     for episode in episodes:
         steps = len(episode)
         assert episode.success
@@ -82,7 +84,7 @@ def test_description_counts(made):
     assert description["actions"] == sum(len(e) for e in disk.read_episodes(folder))
     assert description["frames"] == description["actions"] + 5
     assert description["seeds"] == [40, 44]
-    assert set(description["expert_success"]) == {"touch", "pick"}
+    assert set(description["expert_success"]) == {"touch", "pick", "push", "place"}
 
 
 def test_a_finished_run_makes_nothing_new(made, monkeypatch):

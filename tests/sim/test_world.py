@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from udvla_ros.sim.control import DeltaControl, compose
-from udvla_ros.sim.scene import COLOURS, Camera, Scene, sample_scene
+from udvla_ros.sim.sampler import sample_scene
+from udvla_ros.sim.scene import COLOURS, Camera, Scene
 from udvla_ros.sim.world import DOWN, TabletopWorld
 
 FAR = {"red": (0.45, 0.15, 0.3), "green": (0.55, 0.0, 0.0), "blue": (0.45, -0.15, 1.0)}

@@ -38,8 +38,12 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=1000, help="successful ones (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first episode, < 1000000 (default: 0)")
     parser.add_argument("--workers", type=positive, default=1, help="processes (default: %(default)s)")
-    parser.add_argument("--tasks", default="touch,pick", help="kinds, in turn (default: %(default)s)")
+    parser.add_argument("--tasks", default="touch,pick,push,place", help="kinds, in turn (default: %(default)s)")
     parser.add_argument("--noise", type=float, default=1.0, help="factor on the expert's noise (default: 1)")
+    parser.add_argument("--tray", type=float, default=0.25, help="share of scenes with an unneeded tray (default: 0.25)")
+    parser.add_argument("--distractors", type=float, default=0.0, help="share of each distractor (default: 0)")
+    parser.add_argument("--light", type=float, default=0.0, help="half range of the light's factor (default: 0)")
+    parser.add_argument("--camera", type=float, default=0.0, help="camera jitter, times 6 mm and 0.01 rad (default: 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the description there")
 
 
@@ -48,7 +52,9 @@ def run_generate(args: argparse.Namespace) -> int:
     from udvla_ros.rollouts.generate import Config, generate
 
     tasks = tuple(kind.strip() for kind in args.tasks.split(",") if kind.strip())
-    config = Config(args.episodes, args.seed, tasks, args.noise)
+    config = Config(
+        args.episodes, args.seed, tasks, args.noise, args.tray, args.distractors, args.light, args.camera
+    )
     _print(generate(args.out, config, args.workers), args.json)
     return 0
 

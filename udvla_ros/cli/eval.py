@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 from udvla_ros.cli.data import positive
+from udvla_ros.errors import ConfigError
 
 DUMPED = 4  # episodes per task that --dump draws
 
@@ -20,9 +22,11 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "rates with 95%% intervals (Wilson) and latencies. Scenes come from seeds that no demonstration has.",
     )
     parser.add_argument("--suite", default="tabletop", choices=["tabletop"], help="default: %(default)s")
-    parser.add_argument("--task", default="all", help="touch, pick, all (both) or swap; several with commas")
+    parser.add_argument("--task", default="all", help="touch, pick, push, place, all (those the bundle was trained for) or swap; several with commas")
     parser.add_argument("--episodes", type=positive, default=30, help="per task; for swap, scenes (default: 30)")
     parser.add_argument("--seed", type=int, default=0, help="first scene, counted from 1000000 (default: 0)")
+    parser.add_argument("--held-out", action="store_true", help="phrasings that demonstrations never use")
+    parser.add_argument("--condition", default="plain", help="plain, distractors, light or camera (default: plain)")
     parser.add_argument("--bundle", default="models/udvla-nano-ur5e", help="folder (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report there")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/eval/<time>")
@@ -33,6 +37,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--batch", type=positive, default=8, help="worlds in one process (default: %(default)s)")
     parser.add_argument("--workers", type=positive, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--latency-samples", type=int, default=20, help="single inferences timed (default: 20)")
+    parser.add_argument(
+        "--against", type=Path, metavar="REPORT", help="compare with that report, episode by episode (same --seed)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -48,15 +55,37 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schedule", help="public or paper")
     parser.add_argument("--decoder", help="jd3p, independent, autoregressive or jacobi")
     parser.add_argument("--iterations", type=positive, help="early exit: forwards of images and action at most")
+    parser.add_argument(
+        "--stop-when-ready", action="store_true", default=None, help="end when the action is there, images open"
+    )
+    parser.add_argument(
+        "--refresh", type=positive, metavar="N",
+        help="approximate: run only open tokens, and all again every N steps",
+    )  # fmt: skip
+    parser.add_argument(
+        "--remask", type=float, metavar="SHARE", help="approximate: committed tokens opened again after a step"
+    )
+    parser.add_argument(
+        "--warm-start", type=float, metavar="SHARE",
+        help="approximate: of the schedule, skipped by starting from the last chunk",
+    )  # fmt: skip
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16: number type of the decoder")
+    parser.add_argument("--weights", help="float or int8: the decoder's weights")
+    parser.add_argument("--compile", help="off, on or auto: compile the decoder")
 
 
 def decoding_changes(args: argparse.Namespace) -> dict[str, Any]:
     """Return the decoding options that were given."""
     names = (
         "steps", "action_steps", "temperature", "confidence_threshold", "foresight", "schedule", "decoder",
-        "iterations",
+        "iterations", "stop_when_ready", "refresh", "remask", "warm_start",
     )  # fmt: skip
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def runtime_changes(args: argparse.Namespace) -> dict[str, Any]:
+    """Return how inference shall run here, as far as it was said."""
+    return {name: getattr(args, name) for name in ("dtype", "weights", "compile") if getattr(args, name) is not None}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,16 +95,20 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from udvla_ros.evaluation import report, suite
+    from udvla_ros.evaluation.cases import Trial, trained_kinds
     from udvla_ros.evaluation.closed_loop import LoopOptions
     from udvla_ros.evaluation.dump import dump
+    from udvla_ros.evaluation.paired import pair
 
-    kinds = suite.kinds_of(args.task)
-    cases = {kind: suite.make_cases(kind, args.episodes, args.seed) for kind in kinds}
+    earlier = _episodes(args.against) if args.against else []
+    trial = Trial(args.held_out, args.condition)
+    kinds = suite.kinds_of(args.task, trained_kinds(args.bundle))
+    cases = {kind: suite.make_cases(kind, args.episodes, args.seed, trial) for kind in kinds}
     longest = max(len(listed) for listed in cases.values())
     options = suite.SuiteOptions(
         args.bundle, args.device, args.threads, decoding_changes(args),
         LoopOptions(args.execute, args.latency_steps), min(args.batch, longest), args.workers,
-        args.latency_samples, DUMPED if args.dump else 0,
+        args.latency_samples, DUMPED if args.dump else 0, runtime_changes(args),
     )  # fmt: skip
     result: dict[str, Any] = {"suite": args.suite, "tasks": {}}
     here = replace(options, batch=1) if args.workers > 1 else options  # the workers make worlds of their own
@@ -106,10 +139,12 @@ def run(args: argparse.Namespace) -> int:
                 for path in dump(outcomes, args.dump / kind):
                     print(f"wrote {path}")
         result["options"] = {
-            "decoding": asdict(session.decode), "execute": args.execute, "latency_steps": args.latency_steps,
-            "episodes": args.episodes, "seed": args.seed, "device": args.device, "batch": args.batch,
-            "workers": args.workers,
+            "decoding": asdict(session.decode), **runtime_changes(args), "execute": args.execute,
+            "latency_steps": args.latency_steps, "episodes": args.episodes, "seed": args.seed, "device": args.device, "batch": args.batch,
+            "workers": args.workers, "held_out": args.held_out, "condition": args.condition,
         }  # fmt: skip
+    if earlier:
+        result["against"] = {"report": str(args.against), **pair(earlier, result["episodes"]).as_dict()}
     result["command"] = report.command_line()
     folder = report.run_folder("eval", args.out)
     written = report.write_report(folder / "report.json", result)
@@ -120,12 +155,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _episodes(path: Path) -> list[dict[str, Any]]:
+    """Return the episodes of an earlier report.
+
+    Raises:
+        ConfigError: it is no report of this command.
+    """
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["episodes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is no report of udvla eval ({error}); name its report.json") from None
+
+
 def _row(kind: str, outcome: Any) -> dict[str, Any]:
     """Return one episode as the report lists it."""
     case = outcome.case
     return {
-        "task": kind, "seed": case.seed, "instruction": case.instruction, "success": outcome.success,
-        "reason": outcome.reason, "steps": outcome.steps, "refused_chunks": outcome.refusals,
+        "task": kind, "seed": case.seed, "condition": case.condition, "instruction": case.instruction,
+        "success": outcome.success, "reason": outcome.reason, "steps": outcome.steps, "refused_chunks": outcome.refusals,
     }  # fmt: skip
 
 
@@ -152,6 +199,13 @@ def table(result: dict[str, Any]) -> str:
             f"       {scenes['followed']:3}/{scenes['count']:<3} {_percent(scenes)}   scenes with every word right"
         )
         lines += [f"       said {word}: {counts}" for word, counts in swap["approached_by_word"].items()]
+    if "against" in result:
+        told = result["against"]
+        low, high = told["ci95"]
+        lines.append(
+            f"against {told['report']}: {told['pairs']} pairs, {told['only_first']} lost and {told['only_second']} won "
+            f"here alone, {100 * told['difference']:+.1f} points [{100 * low:.1f}, {100 * high:.1f}], p {told['p']:g}"
+        )
     for stage, values in result["latency_ms"].items():
         lines.append(f"{stage:>12} " + "  ".join(f"{name} {value:7.1f}" for name, value in values.items()) + " ms")
     return "\n".join(lines)

@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from udvla_ros.errors import ConfigError
+from udvla_ros.resources import find
+from udvla_ros.sim.sampler import CONDITIONS
 from udvla_ros.sim.scene import COLOURS
-from udvla_ros.sim.tasks import TASKS, Task
+from udvla_ros.sim.tasks import KINDS, Task, tasks_of
 
 EVALUATION_SEEDS = 1_000_000  # demonstrations are generated from lower seeds only
-CONTROL_STEPS = {"touch": 60, "pick": 100}  # control steps until an episode is lost, 10 a second
+CONTROL_STEPS = {"touch": 60, "pick": 100, "push": 100, "place": 160}  # control steps until an episode is lost, 10 a second
 
 
 @dataclass(frozen=True)
 class Case:
-    """One episode to run: the scene's seed, what counts as success, the sentence and the limit in steps."""
+    """One episode to run: the scene's seed, what counts as success, the sentence and the limit in steps.
+
+    ``condition`` names how the scene differs from those of the demonstrations, see :data:`CONDITIONS`.
+    """
 
     seed: int
     task: Task
     instruction: str
     limit: int
+    condition: str = "plain"
 
 
-def make_case(seed: int, task: Task) -> Case:
+@dataclass(frozen=True)
+class Trial:
+    """How cases differ from the demonstrations: phrasings that were held out, and the scenes' condition."""
+
+    held_out: bool = False
+    condition: str = "plain"
+
+    def __post_init__(self) -> None:
+        if self.condition not in CONDITIONS:
+            raise ConfigError(f"no condition '{self.condition}'; there are: {', '.join(CONDITIONS)}")
+
+
+PLAIN = Trial()
+
+
+def trained_kinds(bundle: str | Path) -> tuple[str, ...]:
+    """Return the kinds of task a bundle was trained for; one that names none knows touch and pick.
+
+    Reads ``config.json`` alone, without torch.
+
+    Raises:
+        ConfigError: there is no such bundle.
+    """
+    config = json.loads((find(bundle) / "config.json").read_text())
+    return tuple(kind for kind in KINDS if kind in config.get("tasks", ("touch", "pick")))
+
+
+def make_case(seed: int, task: Task, trial: Trial = PLAIN) -> Case:
     """Return the case of one scene; the phrasing is drawn from the seed, the same for every colour."""
-    return Case(seed, task, task.instruction(np.random.default_rng((seed, 1))), CONTROL_STEPS[task.kind])
+    sentence = task.instruction(np.random.default_rng((seed, 1)), trial.held_out)
+    return Case(seed, task, sentence, CONTROL_STEPS[task.kind], trial.condition)
 
 
 def scene_seeds(episodes: int, seed: int) -> range:
@@ -42,11 +79,10 @@ def scene_seeds(episodes: int, seed: int) -> range:
     return range(EVALUATION_SEEDS + seed, EVALUATION_SEEDS + seed + episodes)
 
 
-def task_cases(kind: str, episodes: int, seed: int) -> list[Case]:
-    """Return cases of one kind of task, the colours in turn. Raises as :func:`scene_seeds`."""
-    colours = list(COLOURS)
-    seeds = scene_seeds(episodes, seed)
-    return [make_case(s, Task(kind, colours[i % len(colours)])) for i, s in enumerate(seeds)]
+def task_cases(kind: str, episodes: int, seed: int, trial: Trial = PLAIN) -> list[Case]:
+    """Return cases of one kind of task, colours and directions in turn. Raises as :func:`scene_seeds`."""
+    tasks = tasks_of(kind)
+    return [make_case(s, tasks[i % len(tasks)], trial) for i, s in enumerate(scene_seeds(episodes, seed))]
 
 
 def swap_cases(scenes: int, seed: int) -> list[Case]:
@@ -54,10 +90,11 @@ def swap_cases(scenes: int, seed: int) -> list[Case]:
     return [make_case(s, Task("touch", colour)) for s in scene_seeds(scenes, seed) for colour in COLOURS]
 
 
-def demo_cases(episodes: int, seed: int) -> list[Case]:
+def demo_cases(episodes: int, seed: int, kinds: Sequence[str] = ("touch", "pick")) -> list[Case]:
     """Return cases over all instructions: every kind with every colour, in turn."""
-    kinds, colours = list(TASKS), list(COLOURS)
+    tasks = {kind: tasks_of(kind) for kind in kinds}
+    chosen = [(kinds[i % len(kinds)], i) for i in range(episodes)]
     return [
-        make_case(s, Task(kinds[i % len(kinds)], colours[i % len(colours)]))
-        for i, s in enumerate(scene_seeds(episodes, seed))
+        make_case(s, tasks[kind][i % len(tasks[kind])])
+        for s, (kind, i) in zip(scene_seeds(episodes, seed), chosen, strict=True)
     ]

@@ -19,8 +19,8 @@ import numpy as np
 from udvla_ros.errors import ConfigError, UdvlaError
 from udvla_ros.evaluation.cases import Case
 from udvla_ros.motion.action_space import JointTargets
-from udvla_ros.sim.scene import sample_scene
-from udvla_ros.sim.tasks import TaskMonitor
+from udvla_ros.sim.judge import TaskMonitor
+from udvla_ros.sim.sampler import sample_scene
 from udvla_ros.sim.world import TabletopWorld
 
 OUT_OF_TIME = "out of time"
@@ -30,7 +30,10 @@ class InfersBatches(Protocol):
     """What the loop needs of a policy."""
 
     def infer_batch(self, observations: Sequence[Any], options: Any, seed: int) -> Sequence[Any]:
-        """Return one chunk per observation: ``actions`` [K, 7] and ``predicted`` images."""
+        """Return one chunk per observation: ``actions`` [K, 7] and ``predicted`` images.
+
+        Where the options have a ``warm_start``, the last chunk of each episode is given as ``previous``.
+        """
 
 
 class TurnsActionsIntoJoints(Protocol):
@@ -112,7 +115,7 @@ class _Run:
     """One episode in one world."""
 
     def __init__(self, case: Case, world: TabletopWorld, judge: Judge, options: LoopOptions, trace: bool) -> None:
-        world.reset(sample_scene(case.seed))
+        world.reset(sample_scene(case.seed, case.task, case.condition))
         self.case, self.world, self.judge, self._options = case, world, judge, options
         self.steps = 0
         self.over = False
@@ -121,6 +124,7 @@ class _Run:
         self._plan: tuple[int, JointTargets] | None = None  # begins at this control step
         self._next: tuple[int, JointTargets] | None = None
         self._seen: dict[str, np.ndarray] = {}
+        self.last: Any = None  # the last chunk that could be used
 
     def look(self) -> dict[str, np.ndarray]:
         """Return the images of now."""
@@ -135,12 +139,14 @@ class _Run:
             self.trace.moments.append(Moment(self.steps, self.steps + len(actions), dict(chunk.predicted), actions))
         try:
             self._next = (self.steps, space.targets(actions, self._commanded))
+            self.last = chunk
         except UdvlaError as error:
             self.refuse(error)
 
     def refuse(self, error: UdvlaError) -> None:
         """Count a chunk that does not come; the plan in force goes on to its end."""
         self.refusals[type(error).__name__] += 1
+        self.last = None
 
     def play(self) -> None:
         """Execute control steps until the next observation is due or the episode is over."""
@@ -244,16 +250,21 @@ class ClosedLoop:
         """Look at each world and give each its chunk; one bad chunk does not spoil the others."""
         seen = [self._observe(run.look(), run.case.instruction, run.steps * self._options.dt) for run in runs]
         try:
-            chunks = self._policy.infer_batch(seen, self._decode, seed)
+            chunks = self._infer(seen, runs, seed)
         except UdvlaError:
             for run, observation in zip(runs, seen, strict=True):
                 try:
-                    run.accept(self._policy.infer_batch([observation], self._decode, seed)[0], self._space)
+                    run.accept(self._infer([observation], [run], seed)[0], self._space)
                 except UdvlaError as error:
                     run.refuse(error)
             return
         for run, chunk in zip(runs, chunks, strict=True):
             run.accept(chunk, self._space)
+
+    def _infer(self, seen: Sequence[Any], runs: Sequence[_Run], seed: int) -> Sequence[Any]:
+        if not getattr(self._decode, "warm_start", 0):
+            return self._policy.infer_batch(seen, self._decode, seed)
+        return self._policy.infer_batch(seen, self._decode, seed, previous=[run.last for run in runs])
 
 
 @contextmanager

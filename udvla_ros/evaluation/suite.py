@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.evaluation.cases import Case, make_case, scene_seeds, swap_cases, task_cases
+from udvla_ros.evaluation.cases import PLAIN, Case, Trial, make_case, scene_seeds, swap_cases, task_cases
 from udvla_ros.evaluation.closed_loop import ClosedLoop, LoopOptions, Outcome, worlds
 from udvla_ros.evaluation.intervals import rate_with_interval, stage_percentiles
 from udvla_ros.evaluation.swap import ApproachJudge, summarise_swap
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.sim.scene import sample_scene
-from udvla_ros.sim.tasks import TASKS, Task, TaskMonitor
+from udvla_ros.sim.judge import TaskMonitor
+from udvla_ros.sim.sampler import sample_scene
+from udvla_ros.sim.tasks import KINDS, Task
 
 ROBOT = "config/robots/ur5e_sim.yaml"
-CHOICES = (*TASKS, "all", "swap")
+CHOICES = (*KINDS, "all", "swap")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class SuiteOptions:
         workers: processes.
         latency_samples: single inferences that are timed.
         dump: episodes per task that keep their pictures.
+        runtime: fields of :class:`udvla_ros.model.runtime.RuntimeOptions` other than the threads.
     """
 
     bundle: str
@@ -49,10 +51,11 @@ class SuiteOptions:
     workers: int = 1
     latency_samples: int = 20
     dump: int = 0
+    runtime: Mapping[str, Any] = field(default_factory=dict)
 
 
-def kinds_of(task: str) -> tuple[str, ...]:
-    """Return what ``--task`` stands for: kinds of tasks, ``swap``, ``all`` (every kind), or several with commas.
+def kinds_of(task: str, known: Sequence[str] = KINDS) -> tuple[str, ...]:
+    """Return what ``--task`` stands for: kinds of tasks, ``swap``, ``all`` (those ``known``), several with commas.
 
     Raises:
         ConfigError: there is no such task.
@@ -61,13 +64,13 @@ def kinds_of(task: str) -> tuple[str, ...]:
     for word in (part.strip() for part in task.split(",")):
         if word not in CHOICES:
             raise ConfigError(f"no task '{word}'; --task takes, separated by commas: {', '.join(CHOICES)}")
-        kinds += [kind for kind in (TASKS if word == "all" else (word,)) if kind not in kinds]
+        kinds += [kind for kind in (known if word == "all" else (word,)) if kind not in kinds]
     return tuple(kinds)
 
 
-def make_cases(kind: str, episodes: int, seed: int) -> list[Case]:
+def make_cases(kind: str, episodes: int, seed: int, trial: Trial = PLAIN) -> list[Case]:
     """Return the cases of a kind of task, or of ``swap`` (three per scene)."""
-    return swap_cases(episodes, seed) if kind == "swap" else task_cases(kind, episodes, seed)
+    return swap_cases(episodes, seed) if kind == "swap" else task_cases(kind, episodes, seed, trial)
 
 
 def judge_of(kind: str) -> Callable[[Case], Any]:
@@ -102,12 +105,14 @@ class Session:
     """A loaded policy, worlds and the loop over them; use as a context manager."""
 
     def __init__(self, options: SuiteOptions, policy: Any = None) -> None:
-        from udvla_ros.policy import Observation, Policy  # torch, only where it is needed
+        from udvla_ros.model.runtime import RuntimeOptions  # torch, only where it is needed
+        from udvla_ros.policy import Observation, Policy
         from udvla_ros.policy.contract import check
 
         self.options = options
-        self.policy = policy or Policy.load(options.bundle, options.device, options.threads)
-        self.decode = self.policy.options(**options.decode)
+        runtime = RuntimeOptions(**options.runtime)
+        self.policy = policy or Policy.load(options.bundle, options.device, options.threads, runtime)
+        self.decode = self.policy.check(self.policy.options(**options.decode))
         robot = RobotDescription.load(ROBOT)
         self._space = check(self.policy.config, robot)
         self._observe = lambda images, words, stamp: Observation(images, words, stamp)

@@ -80,7 +80,10 @@ class ActionConvention:
 
 @dataclass(frozen=True)
 class BundleConfig:
-    """The contents of ``config.json``."""
+    """The contents of ``config.json``.
+
+    ``tasks`` names the kinds of task the bundle was trained for, where its data says; it commits nobody.
+    """
 
     name: str
     backbone: Mapping[str, Any]
@@ -89,6 +92,7 @@ class BundleConfig:
     action: ActionConvention = field(default_factory=ActionConvention)
     decoding: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -131,6 +135,7 @@ class BundleConfig:
             "action": asdict(self.action),
             "decoding": dict(self.decoding),
             "parts": dict(self.parts),
+            **({"tasks": list(self.tasks)} if self.tasks else {}),
         }
         return json.dumps(values, indent=1) + "\n"
 
@@ -144,6 +149,7 @@ class BundleConfig:
             config = cls(
                 values["name"], dict(values["backbone"]), Layout.from_dict(values["layout"]), values["attention"],
                 ActionConvention(**values["action"]), dict(values["decoding"]), dict(values["parts"]),
+                tuple(values.get("tasks", ())),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{where} is no bundle configuration: {one_line(error)}") from error

@@ -148,7 +148,7 @@ class DemoClient:
 
     def _set_scene(self, case: Case) -> None:
         values = {
-            "seed": case.seed, "task": f"{case.task.kind}/{case.task.colour}", "instruction": case.instruction,
+            "seed": case.seed, "task": str(case.task), "instruction": case.instruction,
         }  # fmt: skip
         request = SetParameters.Request()
         request.parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]

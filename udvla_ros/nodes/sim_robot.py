@@ -13,8 +13,9 @@ from udvla_ros.errors import ConfigError
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes.audit import CommandAudit
 from udvla_ros.nodes.jtc import JointTrajectoryController, TrajectoryCommand, TrajectoryRejected
-from udvla_ros.sim.scene import sample_scene
-from udvla_ros.sim.tasks import Task, TaskMonitor, all_tasks
+from udvla_ros.sim.judge import TaskMonitor
+from udvla_ros.sim.sampler import sample_scene
+from udvla_ros.sim.tasks import Task, all_tasks
 from udvla_ros.sim.world import TabletopWorld
 
 CONTROLLER_HZ = 100.0
@@ -49,14 +50,14 @@ def choose_task(seed: int, task: str, instruction: str) -> tuple[Task, str]:
 
     Args:
         seed: draws what is left open.
-        task: ``kind/colour``, ``kind``, ``colour`` or empty for any.
+        task: ``kind/colour`` (``push/colour/direction``), any part of it, several with commas, or empty for any.
         instruction: a sentence; empty for one of the task's phrasings. With an empty ``task`` it must name one.
 
     Raises:
         ConfigError: there is no such task, or the sentence names none.
     """
     rng = np.random.default_rng((seed, 1))
-    wanted = {word for word in task.lower().replace("/", " ").split() if word}
+    wanted = [set(choice.replace("/", " ").split()) for choice in task.lower().split(",") if choice.strip()]
     if instruction and not wanted:
         parsed = Task.parse(instruction)
         if parsed is None:
@@ -65,9 +66,11 @@ def choose_task(seed: int, task: str, instruction: str) -> tuple[Task, str]:
                 "such as touch/red, to say what counts as success"
             )
         return parsed, instruction
-    fitting = [t for t in all_tasks() if wanted <= {t.kind, t.colour}]
+    fitting = [
+        t for t in all_tasks() if not wanted or any(w <= {t.kind, t.colour, t.direction} for w in wanted)
+    ]
     if not fitting:
-        names = ", ".join(f"{t.kind}/{t.colour}" for t in all_tasks())
+        names = ", ".join(str(t) for t in all_tasks())
         raise ConfigError(f"no task '{task}'; there are: {names}")
     chosen = fitting[int(rng.integers(len(fitting)))]
     return chosen, instruction or chosen.instruction(rng)
@@ -104,7 +107,7 @@ class SimulatedRobot:
             ConfigError: there is no such task.
         """
         chosen, sentence = choose_task(seed, task, instruction)
-        self.world.reset(sample_scene(seed))
+        self.world.reset(sample_scene(seed, chosen))
         self.arm.reset(self.world.q_command)
         self.fingers.reset(np.array([self.gripper.position(self.world.gripper_command)]))
         self.audit.restart()

@@ -23,7 +23,8 @@ import numpy as np
 from udvla_ros.errors import UdvlaError
 from udvla_ros.rollouts import episodes as disk
 from udvla_ros.rollouts.noise import Noise
-from udvla_ros.sim.tasks import TASKS, Task
+from udvla_ros.sim.sampler import SceneSampler
+from udvla_ros.sim.tasks import KINDS, tasks_of
 
 SHARD = 100  # episodes
 EVALUATION_SEEDS = 1_000_000  # the first seed that data never uses
@@ -43,12 +44,29 @@ class Config:
         seed: of the first episode; the others follow.
         tasks: kinds, taken in turn.
         noise: factor on the default :class:`Noise`.
+        tray, distractors, light, camera: how much the scenes vary beyond their arrangement: probabilities of a tray
+            that no sentence names and of each distractor, half range of the light's factor, and the cameras'
+            jitter as a factor on 6 mm and 0.01 rad.
     """
 
     episodes: int
     seed: int = 0
-    tasks: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = KINDS
     noise: float = 1.0
+    tray: float = 0.0
+    distractors: float = 0.0
+    light: float = 0.0
+    camera: float = 0.0
+
+    def sampler(self) -> SceneSampler:
+        """Return what draws the scenes."""
+        return SceneSampler(
+            tray=self.tray,
+            distractors=self.distractors,
+            light=self.light,
+            camera_metres=0.006 * self.camera,
+            camera_turn=0.01 * self.camera,
+        )
 
     def check(self) -> None:
         """Refuse what would be wrong data.
@@ -56,15 +74,20 @@ class Config:
         Raises:
             GenerateError: no episodes, an unknown task, a negative noise, or seeds kept for evaluation.
         """
-        unknown = [kind for kind in self.tasks if kind not in TASKS]
+        unknown = [kind for kind in self.tasks if kind not in KINDS]
         if unknown or not self.tasks:
             raise GenerateError(
-                f"unknown tasks {unknown}; --tasks takes, separated by commas: {', '.join(TASKS)}"
+                f"unknown tasks {unknown}; --tasks takes, separated by commas: {', '.join(KINDS)}"
             )
         if self.episodes < 1:
             raise GenerateError(f"--episodes {self.episodes} makes no data; ask for at least 1")
         if self.noise < 0:
             raise GenerateError(f"--noise {self.noise} is negative; 0 switches noise off, 1 is the default")
+        for name in ("tray", "distractors", "light"):
+            if not 0.0 <= getattr(self, name) <= 0.9:
+                raise GenerateError(f"--{name} {getattr(self, name)} must lie between 0 and 0.9")
+        if not 0.0 <= self.camera <= 5.0:
+            raise GenerateError(f"--camera {self.camera} must lie between 0 and 5")
         if self.seed < 0 or self.seed + self.episodes > EVALUATION_SEEDS:
             raise GenerateError(
                 f"seeds {self.seed} to {self.seed + self.episodes - 1} leave 0 to {EVALUATION_SEEDS - 1}: "
@@ -79,14 +102,15 @@ def make_episode(world: Any, config: Config, index: int) -> disk.Episode:
         GenerateError: none of many attempts succeeds.
     """
     from udvla_ros.rollouts.record import record
-    from udvla_ros.sim.scene import COLOURS, sample_scene
 
-    seed, colours = config.seed + index, tuple(COLOURS)
+    seed = config.seed + index
     kind = config.tasks[index % len(config.tasks)]
+    choices, sampler = tasks_of(kind), config.sampler()
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([seed, attempt])
-        task = Task(kind, colours[int(rng.integers(len(colours)))])
-        episode = record(world, sample_scene(rng), task, rng, Noise.scaled(config.noise), seed, attempt)
+        task = choices[int(rng.integers(len(choices)))]
+        scene = sampler.sample(rng, task)
+        episode = record(world, scene, task, rng, Noise.scaled(config.noise), seed, attempt)
         if episode.success:
             return episode
     raise GenerateError(f"the expert failed {ATTEMPTS} attempts of '{kind}' from seed {seed}; lower --noise")

@@ -7,14 +7,15 @@ import numpy as np
 from udvla_ros.rollouts.episodes import CAMERAS, PER_ACTION, PER_FRAME, Episode
 from udvla_ros.rollouts.noise import LOWEST, Noise
 from udvla_ros.sim.control import DeltaControl
-from udvla_ros.sim.expert import Expert, goal
+from udvla_ros.sim.expert import Expert, Sight, goal
+from udvla_ros.sim.judge import TaskMonitor
 from udvla_ros.sim.kinematics import UnreachablePose
 from udvla_ros.sim.scene import Scene
-from udvla_ros.sim.tasks import Task, TaskMonitor
+from udvla_ros.sim.tasks import Task
 from udvla_ros.sim.world import TabletopWorld
 
 CHUNK = 8  # steps of intention kept at each frame
-LONGEST = 45  # actions after which an attempt is given up
+LONGEST = 60  # actions after which an attempt is given up
 AFTER = 3  # actions recorded after success, so that the ending is in the data
 
 
@@ -43,8 +44,8 @@ def record(
     success_step = -1
     for step in range(LONGEST + AFTER):
         intention = expert.plan(CHUNK)
-        position, target = world.tcp_command()[:3, 3], goal(world.cube_position(task.colour), task.kind)
-        lowest = float(target[2]) - 0.001 if task.kind == "touch" else LOWEST
+        position, target = world.tcp_command()[:3, 3], goal(Sight.of(world, task), task)
+        lowest = float(target[2]) - 0.001 if task.kind in ("touch", "push") else LOWEST
         executed = noise.disturb(intention[0], position, target, world.held(task.colour), rng, lowest)
         try:
             control.apply(executed)

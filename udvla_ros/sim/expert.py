@@ -14,8 +14,9 @@ import numpy as np
 
 from udvla_ros.sim.control import CONTROL_DT, compose
 from udvla_ros.sim.kinematics import log_so3
-from udvla_ros.sim.scene import CUBE_HALF
-from udvla_ros.sim.tasks import Task
+from udvla_ros.sim.scene import CUBE_HALF, TRAY_HALF, TRAY_WALL
+from udvla_ros.sim.sampler import PUSH_AREA
+from udvla_ros.sim.tasks import DIRECTIONS, Task
 from udvla_ros.sim.world import DOWN, GRIPPER_SPEED, TabletopWorld
 
 MAX_STEP = 0.028  # m per control step, each of lateral and vertical
@@ -30,6 +31,14 @@ PRESS = 0.0015  # m the commanded fingertip goes below the cube's top
 GRASP_ABOVE = 0.002  # m from the cube's centre up to the TCP: the tips sink while closing
 LIFT_HEIGHT = 0.115  # m of the TCP above the table at the end of a pick
 NEAR = (0.010, 0.015, 0.010)  # m; fingers along y forgive more there
+PUSH_HEIGHT = TIP_CLOSED + 0.012  # m of the TCP while pushing: the tips meet the cube below its middle
+STANDOFF = 0.058  # m behind the cube's centre where a push begins
+PUSH_STEP = 0.016  # m per control step of a push: fast enough to feel, slow enough to steer
+PUSH_LANE = 0.014  # m aside of the cube's centre from which a push may begin
+CONTACT = 0.026  # m from the cube's centre to the TCP while it is pushed, for a cube face on (fitted)
+RELEASE = GRASP_ABOVE + CUBE_HALF + TRAY_WALL + 0.006  # m of the TCP above the table when a cube is let go
+OVER_TRAY = 0.014  # m from the tray's centre from which a cube is let go
+LAID = TRAY_HALF - 0.006  # m from the tray's centre, along its sides, of a cube that needs no more handling
 FINGER_LAG = 0.09  # s by which the fingers follow their ramp (fitted)
 OPENING = 0.0857  # m between the pads at closed fraction 0 (fitted to where cubes stop the fingers)
 CLOSING_RATE = 0.0797  # m of opening per unit of closed fraction
@@ -45,6 +54,7 @@ class Sight:
         width: of the cube between the fingers, m.
         closed: measured closed fraction; ``ramp`` is the fraction its drive is at.
         held: both fingers touch the cube.
+        tray: centre [2] of the tray, None where there is none.
     """
 
     pose: np.ndarray
@@ -53,6 +63,7 @@ class Sight:
     closed: float
     ramp: float
     held: bool
+    tray: np.ndarray | None = None
 
     @staticmethod
     def of(world: TabletopWorld, task: Task) -> Sight:
@@ -66,6 +77,7 @@ class Sight:
             closed=world.gripper,
             ramp=world.gripper_ramp,
             held=world.held(task.colour),
+            tray=world.tray,
         )
 
 
@@ -76,10 +88,10 @@ def _step(way: float) -> float:
     return covered if way >= 0 else -covered
 
 
-def _approach(sight: Sight, height: float, ready: bool) -> tuple[float, float, float]:
-    """Return the step towards ``height`` (m) above the table at the cube's x and y, through a funnel."""
+def _approach(sight: Sight, goal: np.ndarray, ready: bool) -> tuple[float, float, float]:
+    """Return the step towards ``goal`` [3], m, through a funnel: high until nearly above it."""
     x, y, z = (float(v) for v in sight.pose[:3, 3])
-    dx, dy = float(sight.cube[0]) - x, float(sight.cube[1]) - y
+    dx, dy, height = float(goal[0]) - x, float(goal[1]) - y, float(goal[2])
     lateral = hypot(dx, dy)
 
     def wanted(error: float) -> float:
@@ -93,37 +105,99 @@ def _approach(sight: Sight, height: float, ready: bool) -> tuple[float, float, f
     return dx * share, dy * share, _step(wanted(lateral * (1.0 - share)) - z)
 
 
-def goal(cube: np.ndarray, kind: str) -> np.ndarray:
-    """Return where the expert takes the TCP [3] (m) for a cube centred at ``cube``: onto it, or around it."""
-    above = CUBE_HALF + TIP_CLOSED - PRESS if kind == "touch" else GRASP_ABOVE
-    return cube + np.array([0.0, 0.0, above])
+def goal(sight: Sight, task: Task) -> np.ndarray:
+    """Return where the expert takes the TCP next [3], m: onto the cube, around it, behind it or over the tray."""
+    if task.kind == "touch":
+        return sight.cube + np.array([0.0, 0.0, CUBE_HALF + TIP_CLOSED - PRESS])
+    if task.kind == "push":
+        behind = sight.cube[:2] - STANDOFF * np.array(DIRECTIONS[task.direction])
+        return np.array([*behind, PUSH_HEIGHT])
+    if task.kind == "place" and sight.held and sight.tray is not None:
+        return np.array([*sight.tray, RELEASE])
+    return sight.cube + np.array([0.0, 0.0, GRASP_ABOVE])
 
 
-def law(sight: Sight, kind: str) -> np.ndarray:
+def law(sight: Sight, task: Task) -> np.ndarray:
     """Return the expert's action [7] for what is seen."""
     action = np.zeros(7)
     turn = log_so3(DOWN @ sight.pose[:3, :3].T)
     size = float(np.linalg.norm(turn))
     if size > 1e-4:  # below that it is the solver's rounding
         action[3:6] = turn * min(1.0, MAX_TURN / size)
-    target = goal(sight.cube, kind)
-    if kind == "touch":
-        action[:3] = _approach(sight, float(target[2]), ready=sight.closed > 0.8)
-        action[6] = 1.0
-        return action
-    if sight.held:
-        action[2] = _step(LIFT_HEIGHT - float(sight.pose[2, 3]))
-        action[6] = 1.0
-        return action
-    if np.all(np.abs(target - sight.pose[:3, 3]) < NEAR):
-        action[6] = 1.0
-        return action
-    action[:3] = _approach(sight, float(target[2]), ready=sight.closed < 0.25)
-    action[6] = -1.0
+    {"touch": _touch, "pick": _pick, "push": _push, "place": _place}[task.kind](sight, task, action)
     return action
 
 
-def foresee(sight: Sight, action: np.ndarray, dt: float = CONTROL_DT) -> Sight:
+def _touch(sight: Sight, task: Task, action: np.ndarray) -> None:
+    action[:3] = _approach(sight, goal(sight, task), ready=sight.closed > 0.8)
+    action[6] = 1.0
+
+
+def _pick(sight: Sight, task: Task, action: np.ndarray) -> None:
+    if sight.held:
+        action[2] = _step(LIFT_HEIGHT - float(sight.pose[2, 3]))
+        action[6] = 1.0
+    else:
+        _grasp(sight, task, action)
+
+
+def _grasp(sight: Sight, task: Task, action: np.ndarray) -> None:
+    target = goal(sight, task)
+    if np.all(np.abs(target - sight.pose[:3, 3]) < NEAR):
+        action[6] = 1.0
+        return
+    action[:3] = _approach(sight, target, ready=sight.closed < 0.25)
+    action[6] = -1.0
+
+
+def _place(sight: Sight, task: Task, action: np.ndarray) -> None:
+    action[6] = -1.0
+    if sight.tray is None:
+        return
+    if sight.held:
+        target = goal(sight, task)
+        away = target - sight.pose[:3, 3]
+        if hypot(away[0], away[1]) > OVER_TRAY or abs(away[2]) > OVER_TRAY:
+            action[:3] = _approach(sight, target, ready=True)
+            action[6] = 1.0
+    elif _laid(sight):
+        action[2] = _step(LIFT_HEIGHT - float(sight.pose[2, 3]))
+    else:
+        _grasp(sight, task, action)
+
+
+def _laid(sight: Sight) -> bool:
+    """Return whether the cube lies in the tray."""
+    assert sight.tray is not None
+    return bool(np.all(np.abs(sight.cube[:2] - sight.tray) < LAID)) and float(sight.cube[2]) < 2 * CUBE_HALF
+
+
+def _push(sight: Sight, task: Task, action: np.ndarray) -> None:
+    action[6] = 1.0
+    direction = np.array(DIRECTIONS[task.direction])
+    if _pushed_far(sight, direction):
+        action[2] = _step(LIFT_HEIGHT - float(sight.pose[2, 3]))
+        return
+    rest = sight.cube[:2] - sight.pose[:2, 3]
+    ahead = float(rest @ direction)
+    aside = rest - ahead * direction
+    low = float(sight.pose[2, 3]) < PUSH_HEIGHT + 0.012
+    if low and hypot(*aside) < PUSH_LANE and 0.2 * CUBE_HALF < ahead < STANDOFF + 0.02:
+        step = PUSH_STEP * direction + np.clip(aside, -LAST_STEP, LAST_STEP)
+        action[:3] = *step, _step(PUSH_HEIGHT - float(sight.pose[2, 3]))
+    else:
+        action[:3] = _approach(sight, goal(sight, task), ready=sight.closed > 0.8)
+
+
+def _pushed_far(sight: Sight, direction: np.ndarray) -> bool:
+    """Return whether the cube has come to the edge of where cubes are pushed."""
+    low, high = np.array(PUSH_AREA).T
+    edge = np.where(direction > 0, high, -low)
+    reach = sight.cube[:2] * np.sign(direction)
+    return bool(np.any((reach > edge) & (direction != 0)))
+
+
+def foresee(sight: Sight, action: np.ndarray, task: Task, dt: float = CONTROL_DT) -> Sight:
     """Return what the expert expects to see one control step after ``action``, without physics."""
     closing = action[6] > 0
     reach = GRIPPER_SPEED * dt
@@ -132,15 +206,36 @@ def foresee(sight: Sight, action: np.ndarray, dt: float = CONTROL_DT) -> Sight:
     closed = ramp - lag + (sight.closed - sight.ramp + lag) * exp(-dt / FINGER_LAG)
     pose = compose(sight.pose, action)
     cube, held = sight.cube, sight.held and closing
-    if closing:
-        between = np.all(np.abs(goal(sight.cube, "pick") - sight.pose[:3, 3]) < NEAR)
+    if sight.held and not closing:
+        cube = _dropped(sight)
+    if closing and task.kind in ("pick", "place"):
+        between = np.all(np.abs(sight.cube + [0.0, 0.0, GRASP_ABOVE] - sight.pose[:3, 3]) < NEAR)
         blocked = (OPENING - sight.width) / CLOSING_RATE
         if held:
             closed = sight.closed
             cube = sight.cube + action[:3]
         elif between and sight.closed < blocked and closed >= blocked:
             closed, held = blocked, True
+    if task.kind == "push":
+        cube = _shoved(sight, pose, np.array(DIRECTIONS[task.direction]))
     return replace(sight, pose=pose, cube=cube, closed=closed, ramp=ramp, held=held)
+
+
+def _dropped(sight: Sight) -> np.ndarray:
+    """Return where a cube that is let go comes to lie."""
+    over = sight.tray is not None and np.all(np.abs(sight.cube[:2] - sight.tray) < TRAY_HALF)
+    return np.array([*sight.cube[:2], CUBE_HALF + (TRAY_WALL if over else 0.0)])
+
+
+def _shoved(sight: Sight, pose: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Return where the cube is once the TCP has come to ``pose``: ahead of it, if it came low and in line."""
+    rest = sight.cube[:2] - pose[:2, 3]
+    ahead = float(rest @ direction)
+    contact = CONTACT + 0.5 * (sight.width - 2 * CUBE_HALF)
+    lined = hypot(*(rest - ahead * direction)) < CUBE_HALF and 0.0 < ahead < contact
+    if not lined or float(pose[2, 3]) > PUSH_HEIGHT + CUBE_HALF:
+        return sight.cube
+    return sight.cube + np.array([*((contact - ahead) * direction), 0.0])
 
 
 class Expert:
@@ -156,14 +251,14 @@ class Expert:
 
     def act(self) -> np.ndarray:
         """Return the action [7] float32 for the world as it is."""
-        return law(Sight.of(self._world, self._task), self._task.kind).astype(np.float32)
+        return law(Sight.of(self._world, self._task), self._task).astype(np.float32)
 
     def plan(self, steps: int) -> np.ndarray:
         """Return the next ``steps`` actions [steps, 7] float32 it intends; the first is :meth:`act`."""
         sight = Sight.of(self._world, self._task)
         actions = np.empty((steps, 7), np.float32)
         for index in range(steps):
-            actions[index] = action = law(sight, self._task.kind)
+            actions[index] = action = law(sight, self._task)
             if index + 1 < steps:
-                sight = foresee(sight, action)
+                sight = foresee(sight, action, self._task)
         return actions

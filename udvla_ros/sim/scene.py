@@ -36,6 +36,17 @@ HOME_TCP = (0.45, 0.0, 0.17)  # m, base frame, above the middle of the cubes' ar
 CUBE_AREA = ((0.38, 0.60), (-0.17, 0.17))  # x and y ranges of cube centres, m
 CUBE_SPACING = 0.10  # least distance between cube centres, m
 START_JITTER = (0.06, 0.08, 0.03)  # half ranges of the start position about HOME_TCP, m
+TRAY_HALF = 0.05  # m, inside; a cube's diagonal is 0.057
+TRAY_WALL = 0.004  # m: thickness of the walls and of the floor
+TRAY_RIM = 0.012  # m above the table
+TRAY_COLOUR = (0.16, 0.16, 0.18)
+# Things no sentence names: (MuJoCo type, half sizes in m, colour). They stand fixed.
+DISTRACTORS: dict[str, tuple[str, tuple[float, ...], tuple[float, float, float]]] = {
+    "orange_can": ("cylinder", (0.020, 0.030), (0.95, 0.55, 0.10)),
+    "purple_box": ("box", (0.015, 0.025, 0.015), (0.55, 0.10, 0.75)),
+    "white_ball": ("sphere", (0.020,), (0.97, 0.97, 0.97)),
+}
+AWAY = -1.0  # m: height of what is not in the scene, out of every camera's sight
 
 
 @dataclass(frozen=True)
@@ -61,60 +72,34 @@ def default_cameras() -> dict[str, Camera]:
 
 
 @dataclass(frozen=True)
+class CameraShift:
+    """How a camera stands off its place: metres and a rotation vector in rad, in the camera's own frame."""
+
+    metres: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
 class Scene:
-    """One arrangement: where the cubes lie and where the arm starts.
+    """One arrangement: what lies where, how it is lit and seen, and where the arm starts.
 
     Attributes:
         cubes: colour -> (x, y, yaw) in m and rad, base frame; z follows from the table.
         tcp: start position of the TCP in m, base frame; the gripper points straight down.
         gripper: closed fraction at the start, 0 (open) or 1 (closed).
+        tray: centre (x, y) in m, or None where there is none.
+        distractors: name -> (x, y) in m of the :data:`DISTRACTORS` that stand about.
+        light: factor on all lights.
+        cameras: name -> shift of the cameras that stand off their places.
     """
 
     cubes: dict[str, tuple[float, float, float]]
     tcp: tuple[float, float, float] = HOME_TCP
     gripper: float = 0.0
-
-
-@dataclass(frozen=True)
-class SceneSampler:
-    """Ranges scenes are drawn from; the defaults are those of the published data.
-
-    Attributes:
-        closed_start: probability that the gripper starts closed, as it is after a touch.
-    """
-
-    area: tuple[tuple[float, float], tuple[float, float]] = CUBE_AREA
-    spacing: float = CUBE_SPACING
-    yaw: float = np.pi
-    jitter: tuple[float, float, float] = START_JITTER
-    closed_start: float = 0.15
-    colours: tuple[str, ...] = field(default_factory=lambda: tuple(COLOURS))
-
-    def sample(self, rng: np.random.Generator) -> Scene:
-        """Return a random scene whose cubes lie at least ``spacing`` apart.
-
-        Raises:
-            ValueError: the area is too small for that.
-        """
-        low, high = np.array(self.area).T
-        for _ in range(2_000):  # three cubes fit easily, so drawing all anew needs only a few tries
-            centres = rng.uniform(low, high, size=(len(self.colours), 2))
-            gaps = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
-            if gaps[np.triu_indices(len(centres), 1)].min(initial=np.inf) >= self.spacing:
-                break
-        else:
-            raise ValueError(f"{len(self.colours)} cubes {self.spacing} m apart do not fit into {self.area}")
-        yaws = rng.uniform(-self.yaw, self.yaw, size=len(self.colours))
-        placed = np.column_stack([centres, yaws]).tolist()
-        cubes = {colour: (x, y, yaw) for colour, (x, y, yaw) in zip(self.colours, placed, strict=True)}
-        x, y, z = (np.array(HOME_TCP) + rng.uniform(-1.0, 1.0, 3) * np.array(self.jitter)).tolist()
-        gripper = 1.0 if rng.random() < self.closed_start else 0.0
-        return Scene(cubes, (x, y, z), gripper)
-
-
-def sample_scene(seed: int | np.random.Generator) -> Scene:
-    """Return a random scene with the default ranges; the same seed gives the same scene."""
-    return SceneSampler().sample(np.random.default_rng(seed))
+    tray: tuple[float, float] | None = None
+    distractors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    light: float = 1.0
+    cameras: dict[str, CameraShift] = field(default_factory=dict)
 
 
 def _thin_meshes(spec: mujoco.MjSpec, model_file: Path, faces: int) -> None:
@@ -197,11 +182,40 @@ def build_model(
             rgba=[*rgb, 1.0], friction=[1.0, 0.01, 0.0005], condim=4, solref=[0.01, 1.0],
         )  # fmt: skip
 
+    _add_tray(world)
+    for name, (shape, size, rgb) in DISTRACTORS.items():
+        body = world.add_body(name=name, mocap=True, pos=[0.0, 0.0, AWAY])
+        body.add_geom(
+            name=name, type=getattr(mujoco.mjtGeom, f"mjGEOM_{shape.upper()}"), rgba=[*rgb, 1.0],
+            size=[*size, *[0.0] * (3 - len(size))],
+        )  # fmt: skip
+
     for body in spec.bodies:
         if not body.name.startswith("cube_"):
             body.gravcomp = 1.0  # otherwise the arm sags by 9 mm
     _add_cameras(spec, cameras)
     return spec.compile()
+
+
+def _add_tray(world: mujoco.MjsBody) -> None:
+    """Add an open box that is set where a scene wants it; the gripper may touch it like the table."""
+    tray = world.add_body(name="tray", mocap=True, pos=[0.0, 0.0, AWAY])
+    outer, wall = TRAY_HALF + TRAY_WALL, TRAY_WALL / 2
+    parts = {"floor": ((outer, outer, wall), (0.0, 0.0, wall))}
+    for name, (x, y) in {"front": (1, 0), "back": (-1, 0), "left": (0, 1), "right": (0, -1)}.items():
+        size = (wall if x else outer, wall if y else outer, TRAY_RIM / 2)
+        parts[name] = (size, (x * (TRAY_HALF + wall), y * (TRAY_HALF + wall), TRAY_RIM / 2))
+    for name, (half, centre) in parts.items():
+        tray.add_geom(
+            name=f"tray_{name}", type=mujoco.mjtGeom.mjGEOM_BOX, size=half, pos=centre, rgba=[*TRAY_COLOUR, 1.0],
+            friction=[1.0, 0.01, 0.0005],
+        )  # fmt: skip
+
+
+def distractor_height(name: str) -> float:
+    """Return the height (m) of a distractor's centre above the table it stands on."""
+    shape, size, _ = DISTRACTORS[name]
+    return size[0] if shape == "sphere" else size[-1]
 
 
 def _look(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:

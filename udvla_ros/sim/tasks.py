@@ -1,67 +1,70 @@
-"""What the robot is asked to do, in words, and whether it was done."""
+"""What the robot is asked to do: a kind of task, a colour and, for a push, a direction."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from udvla_ros.sim.phrasings import HELD_OUT, NOUNS, PHRASINGS, WAYS, kind_and_direction
 from udvla_ros.sim.scene import COLOURS
 
-if TYPE_CHECKING:
-    from udvla_ros.sim.world import TabletopWorld
-
-# kind -> phrasings; {} takes "red cube" or "red block"
-TASKS: dict[str, tuple[str, ...]] = {
-    "touch": (
-        "touch the {}",
-        "tap the {}",
-        "poke the {}",
-        "press the {}",
-        "put a finger on the {}",
-        "reach the {}",
-    ),
-    "pick": ("pick up the {}", "pick the {}", "lift the {}", "grab the {}", "take the {}", "raise the {}"),
+KINDS = tuple(PHRASINGS)
+# Unit steps in the base frame: x away from the robot, y to its left.
+DIRECTIONS: dict[str, tuple[float, float]] = {
+    "left": (0.0, 1.0),
+    "right": (0.0, -1.0),
+    "forward": (1.0, 0.0),
+    "back": (-1.0, 0.0),
 }
-NOUNS = ("cube", "block")
-_VERBS = {
-    "touch": r"touch|tap|poke|press|push down on|finger on|reach|contact",
-    "pick": r"pick|lift|grab|take|raise|grasp|hold",
-}
-MOVED = 0.02  # m another cube may move while one is touched
-LIFTED = 0.06  # m above its rest height counts as picked up
-OTHER_LIFTED = 0.03  # m
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task: ``kind`` is a key of :data:`TASKS`, ``colour`` one of the cubes'."""
+    """One task: ``kind`` is one of :data:`KINDS`, ``colour`` one of the cubes'.
+
+    ``direction`` is one of :data:`DIRECTIONS` for a push and empty for everything else.
+    """
 
     kind: str
     colour: str
+    direction: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in TASKS or self.colour not in COLOURS:
+        if self.kind not in KINDS or self.colour not in COLOURS:
+            raise ValueError(f"no task '{self.kind} {self.colour}'; there are {list(KINDS)} and {list(COLOURS)}")
+        if (self.kind == "push") != bool(self.direction) or self.direction not in ("", *DIRECTIONS):
             raise ValueError(
-                f"no task '{self.kind} {self.colour}'; there are {list(TASKS)} and {list(COLOURS)}"
+                f"'{self.kind}' with direction '{self.direction}': a push, and only a push, needs one of "
+                f"{list(DIRECTIONS)}"
             )
 
-    def instruction(self, rng: np.random.Generator | None = None) -> str:
-        """Return a phrasing: the first one, or a random one if ``rng`` is given."""
-        phrases = TASKS[self.kind]
+    def __str__(self) -> str:
+        """Return the name used on command lines: ``touch/red``, ``push/blue/left``."""
+        return "/".join(part for part in (self.kind, self.colour, self.direction) if part)
+
+    def instruction(self, rng: np.random.Generator | None = None, held_out: bool = False) -> str:
+        """Return a phrasing: the first one, or a random one if ``rng`` is given.
+
+        ``held_out`` draws from the phrasings that demonstrations never use.
+        """
+        phrases = (HELD_OUT if held_out else PHRASINGS)[self.kind]
         phrase = phrases[int(rng.integers(len(phrases)))] if rng is not None else phrases[0]
         noun = NOUNS[int(rng.integers(len(NOUNS)))] if rng is not None else NOUNS[0]
-        return phrase.format(f"{self.colour} {noun}")
+        way = ""
+        if self.direction:
+            ways = WAYS[self.direction]
+            way = ways[int(rng.integers(len(ways)))] if rng is not None else ways[0]
+        return phrase.format(cube=f"{self.colour} {noun}", way=way)
 
     @staticmethod
     def parse(text: str) -> Task | None:
         """Return the task a sentence asks for, or None unless it names exactly one kind and one colour."""
+        asked = kind_and_direction(text)
         words = " ".join(re.findall(r"[a-z]+", text.lower()))
-        kinds = [k for k, verbs in _VERBS.items() if re.search(rf"\b(?:{verbs})(?:ing|s)?\b", words)]
         colours = [c for c in COLOURS if re.search(rf"\b{c}\b", words)]
-        return Task(kinds[0], colours[0]) if len(kinds) == len(colours) == 1 else None
+        return Task(asked[0], colours[0], asked[1]) if asked and len(colours) == 1 else None
 
 
 def parse(text: str) -> Task | None:
@@ -69,58 +72,12 @@ def parse(text: str) -> Task | None:
     return Task.parse(text)
 
 
+def tasks_of(kind: str) -> list[Task]:
+    """Return every task of one kind: each colour, and for a push each direction, colours changing fastest."""
+    directions = tuple(DIRECTIONS) if kind == "push" else ("",)
+    return [Task(kind, colour, direction) for direction in directions for colour in COLOURS]
+
+
 def all_tasks() -> list[Task]:
-    """Return every kind with every colour."""
-    return [Task(kind, colour) for kind in TASKS for colour in COLOURS]
-
-
-class TaskMonitor:
-    """Watches one episode; call :meth:`update` once after each control step.
-
-    Attributes:
-        succeeded, failed: latched, never both.
-        reason: why it failed, or what was achieved; empty while neither.
-    """
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.succeeded = False
-        self.failed = False
-        self.reason = ""
-
-    def update(self, world: TabletopWorld) -> None:
-        """Judge the world's state and what was touched since its last reset."""
-        if self.succeeded or self.failed:
-            return
-        (self._touch if self.task.kind == "touch" else self._pick)(world)
-
-    def _fail(self, reason: str) -> None:
-        self.failed, self.reason = True, reason
-
-    def _touch(self, world: TabletopWorld) -> None:
-        wanted = self.task.colour
-        if world.touched and world.touched[0] != wanted:
-            return self._fail(f"touched the {world.touched[0]} cube first")
-        for other in world.colours:
-            moved = np.linalg.norm(world.cube_position(other) - world.rest[other])
-            if other != wanted and moved > MOVED:
-                return self._fail(f"moved the {other} cube")
-        if world.touched:
-            self.succeeded, self.reason = True, f"touched the {wanted} cube"
-
-    def _pick(self, world: TabletopWorld) -> None:
-        wanted = self.task.colour
-        for other in world.colours:
-            rise = world.cube_position(other)[2] - world.rest[other][2]
-            if other != wanted and rise > OTHER_LIFTED:
-                return self._fail(f"lifted the {other} cube")
-        rise = world.cube_position(wanted)[2] - world.rest[wanted][2]
-        if rise >= LIFTED and world.held(wanted):
-            self.succeeded, self.reason = True, f"lifted the {wanted} cube"
-
-
-def success(world: TabletopWorld, task: Task) -> bool:
-    """Return whether the world, as it is since its last reset, fulfils the task."""
-    monitor = TaskMonitor(task)
-    monitor.update(world)
-    return monitor.succeeded
+    """Return every task of every kind."""
+    return [task for kind in KINDS for task in tasks_of(kind)]

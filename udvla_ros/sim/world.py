@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from udvla_ros.sim.appearance import Appearance
 from udvla_ros.sim.gl import mujoco
 from udvla_ros.sim.kinematics import ArmKinematics
 from udvla_ros.sim.renderer import Renderer
 from udvla_ros.sim.scene import (
+    AWAY,
     COLOURS,
     CUBE_HALF,
+    DISTRACTORS,
     GRIPPER_CLOSED,
     HOME_TCP,
     JOINTS,
@@ -17,6 +20,7 @@ from udvla_ros.sim.scene import (
     Scene,
     build_model,
     default_cameras,
+    distractor_height,
 )
 
 SEED_JOINTS = np.array([-0.3, -1.6, 1.9, -1.87, -1.57, 1.27])  # near home, elbow up
@@ -55,6 +59,9 @@ class TabletopWorld:
         self._fingers = self.model.actuator("gripper/fingers_actuator").id
         self._cubes = {c: self.model.joint(f"cube_{c}") for c in COLOURS}
         self._site = self.model.site("tcp").id
+        self._loose = {name: self.model.body(name).mocapid[0] for name in ("tray", *DISTRACTORS)}
+        self.tray: np.ndarray | None = None  # centre (x, y) in m of the tray, where there is one
+        self._appearance = Appearance(self.model)
         self.touched: list[str] = []  # cubes the gripper touched since the last mark, in order
         self._sides: dict[str, set[int]] = {}  # cube -> parts of the gripper that touch it now
         self._excused: set[str] = set()
@@ -137,6 +144,8 @@ class TabletopWorld:
             x, y, yaw = scene.cubes[colour]
             at = joint.qposadr[0]
             self.data.qpos[at : at + 7] = [x, y, CUBE_HALF, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+        self._furnish(scene)
+        self._appearance.show(scene)
         self._q_command, self._gripper_target, self._gripper_ramp = start, float(closed), float(closed)
         self._write_controls(start)
         self._sides, self.touched, self._excused = {}, [], set()
@@ -216,6 +225,17 @@ class TabletopWorld:
         mujoco.mj_step(self.model, self.data, self.physics_hz)
         return self.data.qpos.copy()
 
+    def _furnish(self, scene: Scene) -> None:
+        """Put the tray and the distractors where the scene has them, and the rest away."""
+        self.tray = None if scene.tray is None else np.array(scene.tray)
+        for name, index in self._loose.items():
+            at = (0.0, 0.0, AWAY)
+            if name == "tray" and scene.tray is not None:
+                at = (*scene.tray, 0.0)
+            elif name in scene.distractors:
+                at = (*scene.distractors[name], distractor_height(name))
+            self.data.mocap_pos[index] = at
+
     def _owners(self) -> np.ndarray:
         """Return for each geom the index of the cube it belongs to, the gripper's part, or NOBODY."""
         owner = np.full(self.model.ngeom, NOBODY)
@@ -241,6 +261,10 @@ class TabletopWorld:
         self._sides = sides
         self._excused &= set(sides)
         self.touched += [c for c in sides if c not in self.touched and c not in self._excused]
+
+    def touching(self, colour: str) -> bool:
+        """Return whether any part of the gripper touches the cube."""
+        return bool(self._sides.get(colour))
 
     def held(self, colour: str) -> bool:
         """Return whether both fingers touch the cube."""
