@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 
 from udvla_ros.sim.control import DeltaControl
 from udvla_ros.sim.expert import MAX_STEP, MAX_TURN, Expert, Sight, foresee, law
-from udvla_ros.sim.kinematics import exp_so3
 from udvla_ros.sim.judge import TaskMonitor
+from udvla_ros.sim.kinematics import exp_so3
 from udvla_ros.sim.sampler import sample_scene
 from udvla_ros.sim.scene import Scene
 from udvla_ros.sim.tasks import DIRECTIONS, KINDS, Task, all_tasks, tasks_of
 from udvla_ros.sim.world import DOWN
-
 
 TRAY = (0.45, 0.2)
 STEPS = {"touch": 30, "pick": 30, "push": 22, "place": 45}

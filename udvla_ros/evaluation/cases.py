@@ -16,7 +16,8 @@ from udvla_ros.sim.scene import COLOURS
 from udvla_ros.sim.tasks import KINDS, Task, tasks_of
 
 EVALUATION_SEEDS = 1_000_000  # demonstrations are generated from lower seeds only
-CONTROL_STEPS = {"touch": 60, "pick": 100, "push": 100, "place": 160}  # control steps until an episode is lost, 10 a second
+# Control steps until an episode is lost, 10 a second.
+CONTROL_STEPS = {"touch": 60, "pick": 100, "push": 100, "place": 160}
 
 
 @dataclass(frozen=True)

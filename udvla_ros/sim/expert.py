@@ -14,8 +14,8 @@ import numpy as np
 
 from udvla_ros.sim.control import CONTROL_DT, compose
 from udvla_ros.sim.kinematics import log_so3
-from udvla_ros.sim.scene import CUBE_HALF, TRAY_HALF, TRAY_WALL
 from udvla_ros.sim.sampler import PUSH_AREA
+from udvla_ros.sim.scene import CUBE_HALF, TRAY_HALF, TRAY_WALL
 from udvla_ros.sim.tasks import DIRECTIONS, Task
 from udvla_ros.sim.world import DOWN, GRIPPER_SPEED, TabletopWorld
 
@@ -114,7 +114,11 @@ def goal(sight: Sight, task: Task) -> np.ndarray:
         return np.array([*behind, PUSH_HEIGHT])
     if task.kind == "place" and sight.held and sight.tray is not None:
         return np.array([*sight.tray, RELEASE])
-    return sight.cube + np.array([0.0, 0.0, GRASP_ABOVE])
+    return _around(sight.cube)
+
+
+def _around(cube: np.ndarray) -> np.ndarray:
+    return cube + np.array([0.0, 0.0, GRASP_ABOVE])
 
 
 def law(sight: Sight, task: Task) -> np.ndarray:
@@ -209,7 +213,7 @@ def foresee(sight: Sight, action: np.ndarray, task: Task, dt: float = CONTROL_DT
     if sight.held and not closing:
         cube = _dropped(sight)
     if closing and task.kind in ("pick", "place"):
-        between = np.all(np.abs(sight.cube + [0.0, 0.0, GRASP_ABOVE] - sight.pose[:3, 3]) < NEAR)
+        between = np.all(np.abs(_around(sight.cube) - sight.pose[:3, 3]) < NEAR)
         blocked = (OPENING - sight.width) / CLOSING_RATE
         if held:
             closed = sight.closed
