@@ -87,13 +87,13 @@ def normalizer() -> QuantileNormalizer:
     return QuantileNormalizer([-0.02, -0.04, -1.0], [0.02, 0.04, 1.0])
 
 
-def bundle(attention: str = "hybrid", seed: int = 0) -> Bundle:
-    """A whole bundle in memory."""
+def bundle(attention: str = "hybrid", seed: int = 0, model: Backbone | None = None) -> Bundle:
+    """A whole bundle in memory, of random weights or around a model."""
     action = ActionConvention(chunk=CHUNK, dimensions=DIMENSIONS, gripper=GRIPPER)
     config = BundleConfig(
         "tiny-random", dict(BACKBONE), layout(), attention, action, {"steps": 3, "schedule": "public"}
     )
-    return Bundle(config, backbone(attention, seed), vision(), text(), fast(), normalizer())
+    return Bundle(config, model or backbone(attention, seed), vision(), text(), fast(), normalizer())
 
 
 def saved(folder: Path, attention: str = "hybrid", seed: int = 0) -> Path:

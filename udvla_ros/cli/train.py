@@ -40,6 +40,11 @@ def _register_policy(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--actions", type=Path, required=True, help="folder of `udvla train actions`")
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--config", type=Path, help="training file (default config/training/nano.yaml)")
+    parser.add_argument("--tokens", type=Path, help="tokens.npz of another run on the same data and tokenisers")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="change a value of the training file, such as attention=causal or training.omega=0.3",
+    )  # fmt: skip
     parser.add_argument("--steps", type=int, help="optimiser steps, stage (i) included")
     parser.add_argument("--minutes", type=float, help="time budget; the learning rate falls over it")
     parser.add_argument("--batch", type=int)
@@ -75,8 +80,8 @@ def run_policy(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     config = args.config or find("config/training/nano.yaml")
     changes = {key: getattr(args, key) for key in ("steps", "minutes", "batch", "seed", "compile")}
-    recipe = Recipe.load(config, **changes)
-    run = PolicyRun(recipe, args.data, args.vision, args.actions, args.output)
+    recipe = Recipe.load(config, args.settings, **changes)
+    run = PolicyRun(recipe, args.data, args.vision, args.actions, args.output, args.tokens)
     if args.export:
         run.trainer.resume()
         path = run.export()

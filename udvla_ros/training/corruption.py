@@ -86,6 +86,32 @@ def corrupt(
     return Corrupted(ids, torch.cat([boa, actions[:, copies:]], -1), visual, action)
 
 
+def uncorrupted(
+    target: Tensor,
+    visual_slots: Tensor,
+    action_slots: Tensor,
+    mask_id: int,
+    *,
+    copies: int = 1,
+    blind: int = 0,
+    draw_actions: bool = True,
+) -> Corrupted:
+    """Return copies of ``target`` ``[B, S]`` as they are, every known token in the loss: next-token prediction.
+
+    Each slot is read from the position before it, so that under ``causal`` attention nothing sees its own answer.
+    The arguments are those of :func:`corrupt`; in stage (i) the action is MASK and enters no loss.
+    """
+    batch = target.shape[0]
+    visual = target.new_ones(batch, copies, len(visual_slots), dtype=torch.bool)
+    known = (target[:, action_slots] != mask_id)[:, None].repeat(1, copies + blind, 1)
+    ids = target[:, None].repeat(1, copies, 1)
+    if not draw_actions:
+        known = torch.zeros_like(known)
+        ids[..., action_slots] = mask_id
+    block = target[:, int(action_slots[0]) - 1 :][:, : len(action_slots) + 1]
+    return Corrupted(ids, block[:, None].repeat(1, blind, 1), visual, known)
+
+
 def _bernoulli(
     ratio: Tensor, slots: int, generator: torch.Generator, among: Tensor | None = None
 ) -> Tensor:

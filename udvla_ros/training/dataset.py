@@ -76,13 +76,16 @@ class Sequences:
 
     @classmethod
     def assemble(
-        cls, shard: TokenShard, layout: Layout, text: TextTokenizer, held_out: float = 0.02
+        cls, shard: TokenShard, layout: Layout, text: TextTokenizer, held_out: float = 0.02, foresight: str = "future"
     ) -> Sequences:
-        """Build all sequences; the last ``held_out`` share of the episodes is kept for validation."""
+        """Build all sequences; the last ``held_out`` share of the episodes is kept for validation.
+
+        ``foresight`` ``current`` puts the image as it is in place of the future one (an ablation of the paper).
+        """
         lines = [text.encode(line) for line in shard.instructions]
         prefix = layout.prefix([lines[row] for row in shard.text], shard.at(shard.current))
         codes = [row[row >= 0].tolist() for row in shard.actions]
-        suffix = layout.suffix(shard.at(shard.future), codes)
+        suffix = layout.suffix(shard.at(shard.current if foresight == "current" else shard.future), codes)
         last = int(shard.episode.max()) + 1
         first_held = last - max(1, round(held_out * last))
         held = shard.episode >= first_held

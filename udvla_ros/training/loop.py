@@ -22,16 +22,20 @@ from tqdm import tqdm
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.model.backbone import Backbone
-from udvla_ros.training.corruption import corrupt
+from udvla_ros.training.corruption import corrupt, uncorrupted
 from udvla_ros.training.dataset import Sequences
 from udvla_ros.training.objective import JD3PObjective, Losses
 from udvla_ros.training.optimizer import Average, build_optimizers, learning_rate
+
+FORESIGHTS = ("future", "current", "none")
 
 
 @dataclass
 class PolicyTraining:
     """Everything that decides a run besides its data; stored in the checkpoint and the model card."""
 
+    objective: str = "jd3p"  # or "next_token": the autoregressive baseline, under causal attention
+    foresight: str = "future"  # or "current": the image as it is; or "none": the action alone (ablations)
     steps: int = 4000
     minutes: float | None = None  # a time budget beside `steps`: whichever ends first sets the schedule
     stage1_steps: int = 400  # action-free video first (paper, section 3.3)
@@ -49,6 +53,7 @@ class PolicyTraining:
     ema: float = 0.999
     precision: str = "no"  # or "bf16": faster on GPUs, and on CPUs that have AMX
     compile: bool = False
+    gradient_checkpointing: bool = False  # recompute activations: less memory, a third more time
     seed: int = 0
     checkpoint_minutes: float = 3.0
     validate_every: int = 500
@@ -57,8 +62,14 @@ class PolicyTraining:
     def __post_init__(self) -> None:
         if self.steps <= self.stage1_steps:
             raise ConfigError(f"steps ({self.steps}) must exceed stage1_steps ({self.stage1_steps})")
-        if self.optimizer not in ("adamw", "muon"):
-            raise ConfigError(f"optimizer is '{self.optimizer}'; known: adamw, muon")
+        for name, known in {
+            "optimizer": ("adamw", "muon"), "objective": ("jd3p", "next_token"), "foresight": FORESIGHTS,
+            "precision": ("no", "bf16", "fp16"),
+        }.items():  # fmt: skip
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is '{getattr(self, name)}'; known: {', '.join(known)}")
+        if self.foresight == "none" and (self.copies or not self.blind_copies or self.stage1_steps):
+            raise ConfigError("foresight 'none' trains the action alone: set copies 0, stage1_steps 0, blind_copies 1+")
 
 
 class PolicyTrainer:
@@ -67,7 +78,14 @@ class PolicyTrainer:
     def __init__(self, backbone: Backbone, data: Sequences, config: PolicyTraining, folder: Path) -> None:
         self.config, self.data, self.folder = config, data, folder
         self.accelerator = Accelerator(mixed_precision=config.precision)
+        if config.objective == "next_token" and backbone.kind.name != "causal":
+            raise ConfigError(
+                f"objective 'next_token' under attention '{backbone.kind.name}' would let tokens see their own answer; "
+                "use attention causal"
+            )
         self.objective = JD3PObjective(backbone, config.omega)
+        if config.gradient_checkpointing:
+            backbone.lm.gradient_checkpointing_enable({"use_reentrant": False})
         self.optimizers = build_optimizers(backbone, config.optimizer, config.lr, config.weight_decay)
         self.objective.to(self.accelerator.device)
         self.average = Average(backbone, config.ema)
@@ -86,11 +104,14 @@ class PolicyTrainer:
         data, v = self.data, self.backbone.layout.vocabulary
         target = torch.as_tensor(data.suffix[frames].astype(np.int64))
         slots = self.backbone.visual_slots.cpu(), self.backbone.action_slots.cpu()
-        hidden = corrupt(
-            target, *slots, v.mask, copies=self.config.copies,
-            blind=self.config.blind_copies if stage == 2 else 0, joint=self.config.joint_timestep,
-            generator=generator, draw_actions=stage == 2,
-        )  # fmt: skip
+        count = {"copies": self.config.copies, "blind": self.config.blind_copies if stage == 2 else 0}
+        if self.config.objective == "next_token":
+            hidden = uncorrupted(target, *slots, v.mask, **count, draw_actions=stage == 2)
+        else:
+            hidden = corrupt(
+                target, *slots, v.mask, **count, joint=self.config.joint_timestep, generator=generator,
+                draw_actions=stage == 2,
+            )  # fmt: skip
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         share = slice(rank * len(frames) // world, (rank + 1) * len(frames) // world)
         device = self.accelerator.device
@@ -150,7 +171,7 @@ class PolicyTrainer:
             recent.append((losses.visual.item(), losses.action.item()))
             bar.update()
             if self.step % 20 == 0:
-                visual, action = np.mean(recent, axis=0)
+                visual, action = self._mean_over_processes(np.mean(recent, axis=0))
                 recent.clear()
                 bar.set_postfix(visual=f"{visual:.3f}", action=f"{action:.3f}", done=f"{self.progress:.0%}")
                 self.log(step=self.step, seconds=round(self.seconds, 1), visual=visual, action=action)
@@ -163,6 +184,12 @@ class PolicyTrainer:
                 self.save()
                 saved = clock = time.monotonic()
         bar.close()
+
+    def _mean_over_processes(self, values: np.ndarray) -> tuple[float, float]:
+        """Return the losses of the whole batch: each process knows those of its share."""
+        both = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
+        visual, action = self.accelerator.reduce(both, "mean").tolist()
+        return visual, action
 
     def averaged(self) -> _Swapped:
         """Use the averaged weights inside a ``with`` block."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from accelerate import PartialState
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.model.checkpoint import ActionConvention, Bundle, BundleConfig
+from udvla_ros.rollouts.episodes import read_description
 from udvla_ros.tokens.action import FastTokenizer
 from udvla_ros.tokens.layout import Layout, View, Vocabulary
 from udvla_ros.tokens.normalize import QuantileNormalizer
@@ -39,21 +41,51 @@ class Recipe:
     training: PolicyTraining
 
     @classmethod
-    def load(cls, path: Path, **changes: Any) -> Recipe:
-        """Read a file; ``changes`` replace values of its ``training`` section.
+    def load(cls, path: Path, settings: Sequence[str] = (), **changes: Any) -> Recipe:
+        """Read a file; ``changes`` replace values of its ``training`` section, ``settings`` (``key=value``) any.
+
+        A file that names another under ``extends`` holds only what differs from it.
 
         Raises:
             ConfigError: the file is missing, or a key is missing or unknown.
         """
-        if not path.is_file():
-            raise ConfigError(f"{path} does not exist; see config/training/nano.yaml for an example")
-        values = yaml.safe_load(path.read_text())
+        values = _read(path)
+        for setting in settings:
+            _set(values, setting)
         try:
             training = {**values.pop("training"), **{k: v for k, v in changes.items() if v is not None}}
             training = PolicyTraining(**training, backbone=values["backbone"])
             return cls(**{**values, "action": ActionConvention(**values["action"]), "training": training})
         except (KeyError, TypeError) as error:
             raise ConfigError(f"{path} is no training file: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; see config/training/nano.yaml for an example")
+    values = yaml.safe_load(path.read_text()) or {}
+    parent = values.pop("extends", None)
+    return _merge(_read(path.parent / parent), values) if parent else values
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``changes``; sections are merged key by key."""
+    both = dict(base)
+    for key, value in changes.items():
+        both[key] = _merge(both[key], value) if isinstance(value, dict) and key in both else value
+    return both
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    """Apply ``training.omega=0.3``."""
+    path, found, text = setting.partition("=")
+    *sections, last = path.split(".")
+    for section in sections:
+        values = values.get(section, {})
+    known = {f.name for f in dataclasses.fields(PolicyTraining)} if sections == ["training"] else values
+    if not found or last not in known:
+        raise ConfigError(f"--set {setting}: no value '{path}' in the training file; write section.key=value")
+    values[last] = yaml.safe_load(text)
 
 
 def build_layout(
@@ -91,9 +123,12 @@ def start_from_codebook(backbone: Backbone, embeddings: torch.Tensor, seed: int)
 class PolicyRun:
     """One run in a folder: ``tokens.npz``, ``log.jsonl``, ``checkpoint.pt``, pictures and ``bundle/``."""
 
-    def __init__(self, recipe: Recipe, episodes: Path, vision: Path, actions: Path, out: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, episodes: Path, vision: Path, actions: Path, out: Path, tokens: Path | None = None
+    ) -> None:
+        """``tokens``: a token file of the same episodes and tokenisers, made by another run."""
         out.mkdir(parents=True, exist_ok=True)
-        self.out = out
+        self.out, self._token_file = out, tokens
         eyes = VisionTokenizer.load(vision)
         fast = FastTokenizer.load(actions, recipe.action.chunk, recipe.action.dimensions)
         normalizer = QuantileNormalizer.load(actions)
@@ -103,22 +138,26 @@ class PolicyRun:
         torch.manual_seed(recipe.training.seed)
         backbone = Backbone(recipe.backbone, layout, recipe.attention)
         start_from_codebook(backbone, eyes.embeddings, recipe.training.seed)
+        tasks = tuple(read_description(episodes)["episodes_per_task"])
         config = BundleConfig(
-            recipe.name, recipe.backbone, layout, recipe.attention, recipe.action, recipe.decoding
+            recipe.name, recipe.backbone, layout, recipe.attention, recipe.action, recipe.decoding, tasks=tasks
         )
         self.bundle = Bundle(config, backbone, eyes, text, fast, normalizer)
         self.bundle.check()
-        data = Sequences.assemble(shard, layout, text)
+        data = Sequences.assemble(shard, layout, text, foresight=recipe.training.foresight)
         self.trainer = PolicyTrainer(backbone, data, recipe.training, out)
-        self.validate = Validation(self.bundle, data, out, recipe.decoding.get("steps", 8))
+        self.validate = Validation(self.bundle, data, out, recipe.decoding)
 
     def _tokens(
         self, episodes: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int
     ) -> TokenShard:
+        if self._token_file is not None:
+            return TokenShard.load(self._token_file)
         path = self.out / "tokens.npz"
-        if not path.is_file():
-            tokenize(episodes, vision, fast, normalizer, slots).save(path)
-        return TokenShard.load(path)
+        with PartialState().main_process_first():  # the others find the file
+            if not path.is_file():
+                tokenize(episodes, vision, fast, normalizer, slots).save(path)
+            return TokenShard.load(path)
 
     def run(self) -> Path:
         """Train (or go on) to the end and write the bundle with the averaged weights."""
@@ -128,9 +167,12 @@ class PolicyRun:
         return self.export()
 
     def export(self) -> Path:
-        """Write ``bundle/`` from the averaged weights as they stand."""
+        """Write ``bundle/`` from the averaged weights as they stand (one process of several does)."""
+        folder = self.out / "bundle"
+        if not self.trainer.accelerator.is_main_process:
+            return folder
         with self.trainer.averaged():
-            return self.bundle.save(self.out / "bundle", self.card())
+            return self.bundle.save(folder, self.card())
 
     def card(self) -> str:
         """Return the model card's skeleton: what was trained on what, with which values."""
@@ -144,6 +186,4 @@ class PolicyRun:
 
 
 def _sizes(episodes: Path) -> dict[str, tuple[int, int]]:
-    from udvla_ros.rollouts.episodes import read_description
-
     return {name: (int(h), int(w)) for name, (h, w) in read_description(episodes)["cameras"].items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,10 @@ import numpy as np
 import torch
 
 from udvla_ros.decoding.interface import Decoded, DecodeOptions
-from udvla_ros.decoding.jd3p import JD3P
+from udvla_ros.decoding.registry import make_decoder
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.tokens.layout import Prefix
-from udvla_ros.training.corruption import Corrupted
+from udvla_ros.training.corruption import uncorrupted
 from udvla_ros.training.dataset import Sequences
 from udvla_ros.training.loop import PolicyTrainer
 
@@ -24,21 +26,27 @@ ROWS = 6
 class Validation:
     """Callable for :meth:`PolicyTrainer.run`; always looks at the same held-out steps."""
 
-    def __init__(self, bundle: Bundle, data: Sequences, folder: Path, steps: int = 8) -> None:
+    def __init__(
+        self, bundle: Bundle, data: Sequences, folder: Path, decoding: Mapping[str, Any] | None = None
+    ) -> None:
+        """``decoding``: the bundle's own options; validation decodes greedily with its decoder and steps."""
         self.bundle, self.data, self.folder = bundle, data, folder
-        self.options = DecodeOptions(steps=steps)
+        kept = {k: v for k, v in (decoding or {}).items() if k in ("decoder", "steps", "foresight", "schedule")}
+        self.options = DecodeOptions(**kept)
         pick = np.random.default_rng(1).permutation(len(data.validation))[:FRAMES]
         self.steps = np.sort(data.validation[pick])
-        self.decoder = JD3P(bundle.backbone, bundle.fast.lattice(bundle.config.layout.action_slots))
+        self.decoder = make_decoder(self.options.decoder, bundle)
 
     def __call__(self, trainer: PolicyTrainer) -> dict[str, Any]:
-        """Return losses at full mask and the decoded chunks' errors; write ``predictions.png``."""
-        scores = self._full_mask_losses(trainer)
+        """Return the losses and the decoded chunks' errors; write ``predictions.png``."""
+        scores = self._losses(trainer)
         decoded = self._decode(self.options)
         scores |= self._chunk_errors(decoded, "")
-        blind = self._decode(DecodeOptions(steps=self.options.steps, foresight="off"))
-        scores |= self._chunk_errors(blind, "blind_")
-        self._draw(decoded, trainer.folder / "predictions.png")
+        if trainer.config.blind_copies and self.options.foresight != "off":
+            blind = self._decode(replace(self.options, foresight="off"))
+            scores |= self._chunk_errors(blind, "blind_")
+        if self.options.foresight == "full":
+            self._draw(decoded, trainer.folder / "predictions.png")
         return scores
 
     def _prefix(self) -> Prefix:
@@ -47,18 +55,22 @@ class Validation:
         return Prefix(*(part[self.steps].astype(np.int64) for part in parts))
 
     @torch.inference_mode()
-    def _full_mask_losses(self, trainer: PolicyTrainer) -> dict[str, float]:
-        model, v = self.bundle.backbone, self.bundle.config.layout.vocabulary
+    def _losses(self, trainer: PolicyTrainer) -> dict[str, float]:
+        """Return the loss where it is hardest: everything masked; or of the next token, where that is trained."""
+        model, v, config = self.bundle.backbone, self.bundle.config.layout.vocabulary, trainer.config
         target = torch.as_tensor(self.data.suffix[self.steps].astype(np.int64), device=model.device)
-        known = target[:, model.action_slots] != v.mask
-        visual = known.new_ones(len(target), 1, len(model.visual_slots))
-        corrupted = Corrupted(
-            model.suffix_ids.expand(len(target), 1, -1), target.new_empty(len(target), 0, 1), visual, known[:, None]
-        )
+        alone = {"copies": min(config.copies, 1), "blind": int(not config.copies)}
+        asked = uncorrupted(target, model.visual_slots, model.action_slots, v.mask, **alone)
+        name = "next_token"
+        if config.objective == "jd3p":
+            name = "full_mask"
+            empty = model.suffix_ids.expand(len(target), 1, -1)
+            block = empty[..., int(model.action_slots[0]) - 1 :][..., : len(model.action_slots) + 1]
+            asked = replace(asked, ids=empty[:, : alone["copies"]], action_ids=block[:, : alone["blind"]])
         prefix = self._prefix()
         parts = [torch.as_tensor(part, device=model.device) for part in (prefix.ids, prefix.positions, prefix.modality)]
-        losses = trainer.objective(*parts, target, corrupted)
-        return {"full_mask_visual": losses.visual.item(), "full_mask_action": losses.action.item()}
+        losses = trainer.objective(*parts, target, asked)
+        return {f"{name}_visual": losses.visual.item(), f"{name}_action": losses.action.item()}
 
     def _decode(self, options: DecodeOptions) -> Decoded:
         return self.decoder(self._prefix(), options, seed=0)
