@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
-import tiny
 from udvla_ros.training.loop import PolicyTrainer, PolicyTraining
 
 CONFIG = PolicyTraining(

@@ -40,7 +40,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=positive, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--tasks", default="touch,pick,push,place", help="kinds, in turn (default: %(default)s)")
     parser.add_argument("--noise", type=float, default=1.0, help="factor on the expert's noise (default: 1)")
-    parser.add_argument("--tray", type=float, default=0.25, help="share of scenes with an unneeded tray (default: 0.25)")
+    parser.add_argument("--tray", type=float, default=0.25, help="share of scenes with an idle tray (default: 0.25)")
     parser.add_argument("--distractors", type=float, default=0.0, help="share of each distractor (default: 0)")
     parser.add_argument("--light", type=float, default=0.0, help="half range of the light's factor (default: 0)")
     parser.add_argument("--camera", type=float, default=0.0, help="camera jitter, times 6 mm and 0.01 rad (default: 0)")

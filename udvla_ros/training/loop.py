@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from udvla_ros.errors import ConfigError
@@ -83,7 +83,7 @@ class PolicyTrainer:
                 f"objective 'next_token' under attention '{backbone.kind.name}' would let tokens see their own answer; "
                 "use attention causal"
             )
-        self.objective = JD3PObjective(backbone, config.omega)
+        self.objective = self.make_objective(backbone)
         if config.gradient_checkpointing:
             backbone.lm.gradient_checkpointing_enable({"use_reentrant": False})
         self.optimizers = build_optimizers(backbone, config.optimizer, config.lr, config.weight_decay)
@@ -98,6 +98,14 @@ class PolicyTrainer:
         folder.mkdir(parents=True, exist_ok=True)
 
     # -- one step ----------------------------------------------------------------------------------
+
+    def make_objective(self, backbone: Backbone) -> nn.Module:
+        """Return the loss to minimise, as one module to wrap."""
+        return JD3PObjective(backbone, self.config.omega)
+
+    def draw(self) -> np.ndarray:
+        """Return what this step's batch is made of: steps of the data."""
+        return self.data.draw(self.config.batch, self.config.seed, self.step)
 
     def batch(self, frames: np.ndarray, generator: torch.Generator, stage: int) -> dict[str, Any]:
         """Assemble this process's share of a batch, with the global counts of hidden tokens."""
@@ -140,7 +148,7 @@ class PolicyTrainer:
         config = self.config
         generator = torch.Generator().manual_seed(corruption_seed(config.seed, self.step))
         stage = 1 if self.step < config.stage1_steps else 2
-        batch = self.batch(self.data.draw(config.batch, config.seed, self.step), generator, stage)
+        batch = self.batch(self.draw(), generator, stage)
         lr = learning_rate(self.progress, self.step, config.lr, config.warmup, config.lr_floor)
         with self.accelerator.autocast():
             losses: Losses = self.prepared(**batch)

@@ -18,6 +18,7 @@ from udvla_ros.tokens.layout import Prefix
 from udvla_ros.training.corruption import uncorrupted
 from udvla_ros.training.dataset import Sequences
 from udvla_ros.training.loop import PolicyTrainer
+from udvla_ros.training.objective import JD3PObjective
 
 FRAMES = 96
 ROWS = 6
@@ -69,25 +70,32 @@ class Validation:
             asked = replace(asked, ids=empty[:, : alone["copies"]], action_ids=block[:, : alone["blind"]])
         prefix = self._prefix()
         parts = [torch.as_tensor(part, device=model.device) for part in (prefix.ids, prefix.positions, prefix.modality)]
-        losses = trainer.objective(*parts, target, asked)
+        losses = JD3PObjective(model, config.omega)(*parts, target, asked)
         return {f"{name}_visual": losses.visual.item(), f"{name}_action": losses.action.item()}
 
     def _decode(self, options: DecodeOptions) -> Decoded:
         return self.decoder(self._prefix(), options, seed=0)
 
     def _chunk_errors(self, decoded: Decoded, prefix: str) -> dict[str, float]:
-        """Errors against the expert's intention: mm of the chunk's whole displacement, gripper agreement."""
+        """Errors against the expert's intention: of the chunk's whole way (mm, or mrad of joints), and gripper."""
         bundle, truth = self.bundle, self.data.shard.chunks[self.steps]
         actions = np.stack([bundle.normalizer.denormalize(bundle.fast.decode(c)) for c in decoded.actions])
-        travel = 1e3 * np.linalg.norm((actions - truth)[..., :3].sum(1), axis=-1)
-        first = 1e3 * np.linalg.norm((actions - truth)[:, :4, :3].sum(1), axis=-1)
-        agree = np.sign(actions[..., 6]) == np.sign(truth[..., 6])
-        return {
-            f"{prefix}travel_mm_median": float(np.median(travel)),
-            f"{prefix}travel_mm_mean": float(travel.mean()),
-            f"{prefix}half_travel_mm_mean": float(first.mean()),
-            f"{prefix}gripper_agreement": float(agree.mean()),
+        convention = bundle.config.action
+        unit = "mm" if convention.space == "tcp_delta" else "mrad"
+        moving = [i for i in range(convention.dimensions) if i != convention.gripper]
+        moving = moving[:3] if unit == "mm" else moving
+        missed = (actions - truth)[..., moving]
+        travel = 1e3 * np.linalg.norm(missed.sum(1), axis=-1)
+        first = 1e3 * np.linalg.norm(missed[:, : convention.chunk // 2].sum(1), axis=-1)
+        scores = {
+            f"{prefix}travel_{unit}_median": float(np.median(travel)),
+            f"{prefix}travel_{unit}_mean": float(travel.mean()),
+            f"{prefix}half_travel_{unit}_mean": float(first.mean()),
         }
+        if convention.gripper is not None:
+            agree = np.sign(actions[..., convention.gripper]) == np.sign(truth[..., convention.gripper])
+            scores[f"{prefix}gripper_agreement"] = float(agree.mean())
+        return scores
 
     def _draw(self, decoded: Decoded, path: Path) -> None:
         """One row per step: current, predicted and real future, of every camera."""
