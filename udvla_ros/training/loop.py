@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from udvla_ros.training.corruption import corrupt, uncorrupted
 from udvla_ros.training.dataset import Sequences
 from udvla_ros.training.objective import JD3PObjective, Losses
 from udvla_ros.training.optimizer import Average, build_optimizers, learning_rate
+from udvla_ros.training.sharding import divided_like, shard, whole
 
 FORESIGHTS = ("future", "current", "none")
 
@@ -53,6 +55,7 @@ class PolicyTraining:
     ema: float = 0.999
     precision: str = "no"  # or "bf16": faster on GPUs, and on CPUs that have AMX
     compile: bool = False
+    sharded: bool = False  # divide parameters over the processes (FSDP2), for models one device cannot hold
     gradient_checkpointing: bool = False  # recompute activations: less memory, a third more time
     seed: int = 0
     checkpoint_minutes: float = 3.0
@@ -86,16 +89,23 @@ class PolicyTrainer:
         self.objective = self.make_objective(backbone)
         if config.gradient_checkpointing:
             backbone.lm.gradient_checkpointing_enable({"use_reentrant": False})
-        self.optimizers = build_optimizers(backbone, config.optimizer, config.lr, config.weight_decay)
         self.objective.to(self.accelerator.device)
+        self.prepared: Any = self._prepare()
+        self.optimizers = build_optimizers(backbone, config.optimizer, config.lr, config.weight_decay)
         self.average = Average(backbone, config.ema)
         self.backbone = backbone
         self.step = 0
         self.seconds = 0.0
-        self.prepared: Any = self.accelerator.prepare_model(self.objective)
         if config.compile:
             backbone.hidden = torch.compile(backbone.hidden, dynamic=False)  # type: ignore[method-assign]
         folder.mkdir(parents=True, exist_ok=True)
+
+    def _prepare(self) -> Any:
+        """Wrap the objective for the processes there are; a sharded one holds other parameters afterwards."""
+        if not self.config.sharded:
+            return self.accelerator.prepare_model(self.objective)
+        shard(self.objective, self.objective.backbone, self.config.precision == "bf16")
+        return self.objective
 
     # -- one step ----------------------------------------------------------------------------------
 
@@ -184,14 +194,20 @@ class PolicyTrainer:
                 bar.set_postfix(visual=f"{visual:.3f}", action=f"{action:.3f}", done=f"{self.progress:.0%}")
                 self.log(step=self.step, seconds=round(self.seconds, 1), visual=visual, action=action)
             due = self.step % config.validate_every == 0 or self.progress >= 1.0
-            if due and validate is not None and main:
+            if due and validate is not None and (main or config.sharded):
                 with self.averaged():
                     self.log(step=self.step, **validate(self))
                 clock = time.monotonic()
-            if main and (now - saved > 60 * config.checkpoint_minutes or self.progress >= 1.0):
+            if self._agreed(now - saved > 60 * config.checkpoint_minutes or self.progress >= 1.0):
                 self.save()
                 saved = clock = time.monotonic()
         bar.close()
+
+    def _agreed(self, wish: bool) -> bool:
+        """Return whether to save now: the first process's wish, as its clock goes; sharded, all have to take part."""
+        if not self.config.sharded:
+            return wish and self.accelerator.is_main_process
+        return bool(broadcast_object_list([wish])[0])
 
     def _mean_over_processes(self, values: np.ndarray) -> tuple[float, float]:
         """Return the losses of the whole batch: each process knows those of its share."""
@@ -212,6 +228,20 @@ class PolicyTrainer:
 
     # -- checkpoints -------------------------------------------------------------------------------
 
+    def _divided(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        """Divide an optimiser's moments as its parameters are."""
+        if not self.config.sharded:
+            return state
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        moments = {
+            index: {
+                name: divided_like(value, parameters[index].detach()) if value.dim() else value
+                for name, value in entry.items()
+            }
+            for index, entry in state["state"].items()
+        }
+        return {**state, "state": moments}
+
     @property
     def checkpoint(self) -> Path:
         """Where the resumable state is kept."""
@@ -220,13 +250,15 @@ class PolicyTrainer:
     def save(self) -> None:
         """Write the resumable state atomically."""
         state = {
-            "model": self.backbone.state_dict(),
-            "average": self.average.values,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "model": whole(self.backbone.state_dict()),
+            "average": whole(self.average.values),
+            "optimizers": whole([optimizer.state_dict() for optimizer in self.optimizers]),
             "step": self.step,
             "seconds": self.seconds,
             "config": asdict(self.config),
         }
+        if not self.accelerator.is_main_process:
+            return
         temporary = self.checkpoint.with_suffix(".tmp")
         torch.save(state, temporary)
         temporary.replace(self.checkpoint)
@@ -235,8 +267,9 @@ class PolicyTrainer:
         """Load the state if there is one. Raises ConfigError if it belongs to another configuration."""
         if not self.checkpoint.is_file():
             return False
-        state = torch.load(self.checkpoint, map_location=self.accelerator.device, weights_only=True)
-        free = {"steps", "minutes", "checkpoint_minutes", "validate_every", "compile"}
+        state = torch.load(self.checkpoint, map_location=self.accelerator.device.type, weights_only=True)
+        free = {"steps", "minutes", "checkpoint_minutes", "validate_every"}
+        free |= {"compile", "sharded", "gradient_checkpointing"}  # how, not what
         ours = asdict(self.config)
         changed = [k for k, v in state["config"].items() if k not in free and ours.get(k) != v]
         if changed:
@@ -245,15 +278,15 @@ class PolicyTrainer:
                 "use the same configuration or another --output"
             )
         try:
-            self.backbone.load_state_dict(state["model"])
+            self.backbone.load_state_dict(divided_like(state["model"], self.backbone.state_dict()))
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise ConfigError(
                 f"{self.checkpoint} does not fit this data's vocabulary ({reason}); use another --output"
             ) from error
-        self.average.values = dict(state["average"])
+        self.average.values = divided_like(dict(state["average"]), self.average.values)
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+            optimizer.load_state_dict(self._divided(optimizer, kept))
         self.step, self.seconds = state["step"], state["seconds"]
         return True
 
