@@ -26,6 +26,25 @@ def test_gripper_fraction_and_position_are_inverse_also_where_closed_is_the_smal
         np.testing.assert_allclose(gripper.fraction(gripper.position(np.array([0.0, 0.3, 1.0]))), [0.0, 0.3, 1.0])
 
 
+def test_so101_is_the_arm_of_its_makers_export():
+    """TCP positions by the chain of TheRobotStudio's so101_new_calib.urdf, base turned by 90 degrees about z."""
+    forward = RobotDescription.load("so101").kinematics.forward
+    for q, tcp in {
+        (0.0, 0.0, 0.0, 0.0, 0.0): (0.3525, -0.0004, 0.2590),
+        (0.5, 0.3, -0.4, 0.6, 1.0): (0.3143, -0.1796, 0.1871),
+        (-1.0, -0.8, 0.9, 1.2, -0.7): (0.0719, 0.1208, 0.0842),
+    }.items():
+        np.testing.assert_allclose(forward(np.array(q))[:3, 3], tcp, atol=3e-4)
+
+
+@pytest.mark.parametrize("name", ["ur5e", "panda", "so101"])
+def test_real_arms_watch_for_dead_cameras_and_say_how_their_driver_starts(name):
+    robot = RobotDescription.load(name)
+    assert robot.observation["frozen_after"] > 0 and robot.observation["flat_below"] > 0
+    assert robot.driver["start"] and robot.driver["joint_states_hz"] > 1.0 / robot.arbiter["joint_state_timeout"]
+    assert all(camera["hz"] > 1.0 / robot.observation["max_age"] for camera in robot.cameras.values())
+
+
 def edited(tmp_path, change) -> RobotDescription:
     data = yaml.safe_load((ROBOTS / "ur5e_sim.yaml").read_text())
     change(data)
@@ -71,6 +90,7 @@ CONTRADICTIONS = [
     ("gripper.max_velocity", lambda data: data["gripper"].update(max_velocity=0)),
     ("gripper.type", lambda data: data["gripper"].update(type="magnet")),
     ("also one of the arm", lambda data: data["gripper"].update(joint="elbow_joint")),
+    ("driver.rate is not a key", put("driver", {"rate": 5})),
     ("colour is not a key", put("colour", "blue")),
 ]
 
