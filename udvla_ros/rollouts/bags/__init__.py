@@ -1,0 +1,1 @@
+"""Recorded episodes as rosbag2 folders (MCAP): written, read, checked, repaired; no ROS needed."""

@@ -1,0 +1,192 @@
+"""Bags to plain episodes: what ``udvla train`` learns from."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from udvla_ros.rollouts import episodes as disk
+from udvla_ros.rollouts.bags.episode import RecordedEpisode, robot_of
+from udvla_ros.rollouts.bags.reader import Bag, BagError
+from udvla_ros.rollouts.bags.steps import CHUNK, Steps, take_steps
+
+SHARD = 50  # episodes of one file
+UNKNOWN = -1
+ANY = "any"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to export.
+
+    Attributes:
+        outcome: label an episode must have; ``any`` takes all.
+        hz, chunk, sizes: see :func:`udvla_ros.rollouts.bags.steps.take_steps`.
+        robot: robot file instead of the one recorded with.
+    """
+
+    outcome: str = "success"
+    hz: float | None = None
+    chunk: int = CHUNK
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    robot: str = ""
+
+
+@dataclass
+class ExportReport:
+    """What became of the bags: ``taken`` folders, ``left_out`` folder to reason."""
+
+    format: str
+    out: str
+    taken: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    steps: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON."""
+        return dict(vars(self))
+
+
+@dataclass
+class Taken:
+    """One episode on its way out."""
+
+    folder: Path
+    steps: Steps
+    instruction: str
+    outcome: str
+    labels: dict[str, str]
+    simulated: dict[str, Any]
+    joint_names: tuple[str, ...]
+    robot: str
+    fraction: Any  # the gripper's position -> closed fraction, None without one
+
+
+def taken_from(folders: Sequence[Path], wish: Wish, report: ExportReport, cameras: tuple[str, ...] | None = None
+               ) -> Iterator[Taken]:  # fmt: skip
+    """Yield the episodes that fit the wish; the reasons of the others go into the report."""
+    for folder in tqdm(folders, desc="export", unit="episode", disable=len(folders) < 2):
+        try:
+            with Bag(folder) as bag:
+                outcome = bag.labels.get("outcome") or "unknown"
+                if wish.outcome not in (ANY, outcome):
+                    report.left_out[str(folder)] = f"its outcome is {outcome}"
+                    continue
+                robot = robot_of(bag, wish.robot)
+                episode = RecordedEpisode(bag, robot)
+                if not episode.instruction.strip():
+                    raise BagError(f"'{folder}' has no instruction")
+                found = Taken(
+                    folder, take_steps(episode, wish.hz, wish.chunk, wish.sizes, cameras), episode.instruction,
+                    outcome, dict(bag.labels), episode.simulated, robot.command_names, robot.name,
+                    robot.gripper.fraction if robot.gripper else None,
+                )  # fmt: skip
+        except BagError as error:
+            report.left_out[str(folder)] = str(error)
+            continue
+        report.taken.append(str(folder))
+        report.steps += len(found.steps)
+        yield found
+
+
+def to_episode(taken: Taken) -> disk.Episode:
+    """Return a bag's steps in the format of demonstrations.
+
+    What a real arm does not know is not made up: the cubes' poses are NaN, the seed is -1 outside simulation,
+    ``task`` and ``colour`` are empty where only the sentence is known. Nothing disturbed the commands, so
+    ``executed`` is the first step of ``intention``.
+    """
+    steps, count = taken.steps, len(taken.steps)
+    task, _, colour = str(taken.simulated.get("task", "")).partition("/")
+    if taken.fraction is None:
+        raise BagError(f"'{taken.folder}': robot '{taken.robot}' has no gripper; plain episodes need one")
+    as_float = {name: np.asarray(value, np.float32) for name, value in {
+        "intention": steps.actions,
+        "executed": steps.actions[:, 0],
+        "joints": steps.measured[:, :-1],
+        "q_command": steps.commanded[:, :-1],
+        "gripper": taken.fraction(steps.measured[:, -1]),
+        "gripper_command": taken.fraction(steps.commanded[:, -1]),
+        "tcp_command": steps.tcp,
+        "cubes": np.full((count + 1, 3, 7), np.nan),
+    }.items()}  # fmt: skip
+    return disk.Episode(
+        front=steps.images["front"], wrist=steps.images["wrist"], **as_float, instruction=taken.instruction,
+        task=task, colour=colour, seed=int(taken.simulated.get("seed", UNKNOWN)), attempt=0,
+        success_step=count if taken.outcome == "success" else UNKNOWN,
+    )  # fmt: skip
+
+
+def export_episodes(folders: Sequence[Path], out: Path, wish: Wish, command: str = "") -> ExportReport:
+    """Write shards and ``dataset.json`` of the bags' episodes.
+
+    Raises:
+        BagError: the output is not empty, no episode fits, or their pictures differ in size.
+    """
+    refuse_full(out)
+    report = ExportReport("episodes", str(out))
+    waiting: list[disk.Episode] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    kinds: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    rates: set[float] = set()
+    shards = frames = 0
+    for taken in taken_from(folders, wish, report, disk.CAMERAS):
+        episode = to_episode(taken)
+        for name in disk.CAMERAS:
+            shape = getattr(episode, name).shape[1:3]
+            if shapes.setdefault(name, shape) != shape:
+                raise BagError(
+                    f"'{taken.folder}': camera '{name}' is {shape}, the episodes before have {shapes[name]}; "
+                    f"give one size: --size {name}={shape[0]}x{shape[1]}"
+                )
+        rates.add(round(1.0 / taken.steps.dt, 6))
+        if len(rates) > 1:
+            raise BagError(f"the episodes' control rates differ ({sorted(rates)} Hz); choose one with --hz")
+        waiting.append(episode)
+        kinds[episode.task or "recorded"] += 1
+        outcomes[taken.outcome] += 1
+        frames += len(episode) + 1
+        if len(waiting) == SHARD:
+            disk.write_shard(out / f"shard-{shards:05d}.npz", waiting)
+            waiting, shards = [], shards + 1
+    if waiting:
+        disk.write_shard(out / f"shard-{shards:05d}.npz", waiting)
+        shards += 1
+    if not report.taken:
+        raise BagError(nothing_line(report, wish))
+    description = {
+        "format": disk.FORMAT, "version": disk.VERSION, "source": "bags", "command": command,
+        "bags": report.taken, "outcomes": dict(outcomes), "episodes": len(report.taken),
+        "episodes_per_task": dict(kinds), "shards": shards, "frames": frames, "actions": report.steps,
+        "control_hz": rates.pop(), "intention_shape": [wish.chunk, 7],
+        "action_space": "tcp_delta, base frame: dxyz (m), rotation vector (rad), gripper +1 close -1 open",
+        "cameras": {name: list(shape) for name, shape in shapes.items()},
+    }  # fmt: skip
+    text = json.dumps(description, indent=2).encode()
+    disk.write_atomically(out / disk.DESCRIPTION, lambda handle: handle.write(text))
+    return report
+
+
+def refuse_full(out: Path) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises:
+        BagError: it does.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BagError(f"'{out}' is not empty; name a new folder for the export")
+
+
+def nothing_line(report: ExportReport, wish: Wish) -> str:
+    """Return the line that says why no episode was taken."""
+    reasons = "; ".join(dict.fromkeys(report.left_out.values())) or "there are no bags"
+    hint = "" if wish.outcome == ANY else "; --outcome any takes every outcome"
+    return f"nothing to export: {reasons}{hint}"

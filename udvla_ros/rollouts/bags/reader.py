@@ -1,0 +1,309 @@
+"""An episode's bag: one rosbag2 folder with MCAP files, read without ROS.
+
+Bytes come from ``mcap``, messages from the typestore of ``rosbags`` and, for types that ROS 2 does not ship, from
+the definitions that the file carries. What is decoded has the fields of the ROS message.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mcap.exceptions import McapError
+from mcap.reader import McapReader, make_reader
+from mcap.records import Channel, Schema
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from udvla_ros.errors import UdvlaError
+
+MAGIC = b"\x89MCAP0\r\n"
+SUFFIX = ".mcap"
+METADATA = "metadata.yaml"
+CUSTOM = "udvla_ros"  # the MCAP metadata record with the episode's labels
+
+
+class BagError(UdvlaError):
+    """A folder is no bag, or its bag cannot be read as it is."""
+
+
+@dataclass
+class Topic:
+    """One topic of a bag; ``qos`` is the text that the recorder wrote, ``count`` the messages of all files."""
+
+    name: str
+    type: str
+    qos: str = ""
+    type_hash: str = ""
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One message as recorded; times in ns: ``received`` by the recorder, ``published`` where it knows."""
+
+    topic: str
+    received: int
+    published: int
+    sequence: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Span:
+    """What one file covers: ns from ``start`` to ``end``."""
+
+    start: int
+    end: int
+    count: int
+
+
+def seconds(stamp: Any) -> float:
+    """Return a message's stamp in seconds, computed as the nodes compute it."""
+    return stamp.sec + stamp.nanosec * 1e-9
+
+
+def header_stamp(data: bytes) -> float:
+    """Return the stamp (s) of the CDR of a message that begins with a header, an image say, without decoding it.
+
+    Raises:
+        BagError: the bytes are too few.
+    """
+    if len(data) < 12:
+        raise BagError(f"a message of {len(data)} bytes has no header")
+    whole, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return whole + nanoseconds * 1e-9
+
+
+def ends_whole(path: Path) -> bool:
+    """Return whether an MCAP file has both its beginning and its end."""
+    if path.stat().st_size < 2 * len(MAGIC):
+        return False
+    with path.open("rb") as handle:
+        first = handle.read(len(MAGIC))
+        handle.seek(-len(MAGIC), 2)
+        return first == handle.read() == MAGIC
+
+
+def episodes_in(folder: Path) -> list[Path]:
+    """Return the folders at or below ``folder`` that hold an MCAP file, sorted by path.
+
+    Raises:
+        BagError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise BagError(f"'{folder}' is not a folder; name a recorded episode, or the folder that holds them")
+    return sorted({path.parent for path in folder.rglob(f"*{SUFFIX}")})
+
+
+def what_is_broken(folder: Path) -> str:
+    """Return in a few words why a bag is not whole; empty if it is."""
+    files = storage_files(folder)
+    cut = [path.name for path in files if not ends_whole(path)]
+    if cut:
+        return f"{', '.join(cut)} has no end: the recording was cut off"
+    if not (folder / METADATA).is_file():
+        return f"{METADATA} is missing"
+    return ""
+
+
+def _mapping(text: str) -> dict[str, str]:
+    try:
+        said = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return {str(k): str(v) for k, v in said.items()} if isinstance(said, dict) else {}
+
+
+def storage_files(folder: Path) -> list[Path]:
+    """Return a bag's MCAP files in order.
+
+    Raises:
+        BagError: there are none.
+    """
+    files = sorted(Path(folder).glob(f"*{SUFFIX}")) if Path(folder).is_dir() else []
+    if not files:
+        raise BagError(f"no *{SUFFIX} in '{folder}'; name the folder of one recorded episode")
+    return files
+
+
+@cache
+def _typestore() -> Any:
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def decode(kind: str, data: bytes, definition: str = "") -> Any:
+    """Return the message of CDR bytes.
+
+    Args:
+        kind: such as ``sensor_msgs/msg/Image``.
+        definition: its text in the ``ros2msg`` form, for types that ROS 2 does not ship.
+    """
+    store = _typestore()
+    if kind not in store.types and definition:
+        store.register(get_types_from_msg(definition, kind))
+    return store.deserialize_cdr(data, kind)
+
+
+class Bag:
+    """A whole bag, open for reading; a context manager.
+
+    Attributes:
+        folder: of the episode.
+        topics: by full name.
+        labels: what the recorder noted about the episode: ``instruction``, ``outcome``, ``bundle_hash``, ...
+        spans: of the files.
+        start, end: ns, of the first and the last message received; equal in an empty bag.
+
+    Raises:
+        BagError: the folder holds no bag, or one that has to be repaired first.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.files = storage_files(self.folder)
+        for path in self.files:
+            if not ends_whole(path):
+                raise BagError(f"'{path}' has no end, the recording was cut off: udvla bag repair {self.folder}")
+        self.topics: dict[str, Topic] = {}
+        self.labels: dict[str, str] = {}
+        self.definitions: dict[str, str] = {}
+        self._stack = ExitStack()
+        self._readers: list[McapReader] = []
+        self.spans: list[Span] = []
+        try:
+            for path in self.files:
+                self.spans.append(self._open(path))
+        except (McapError, ValueError, OSError) as error:
+            self.close()
+            raise BagError(f"'{path}' cannot be read ({error}): udvla bag repair {self.folder}") from error
+        self.labels |= self._labels_beside()
+        self._renamed = _mapping(self.labels.get("topics", ""))
+        filled = [span for span in self.spans if span.count]
+        self.start = min((span.start for span in filled), default=0)
+        self.end = max((span.end for span in filled), default=0)
+
+    def _open(self, path: Path) -> Span:
+        reader = make_reader(self._stack.enter_context(path.open("rb")))
+        self._readers.append(reader)
+        summary = reader.get_summary()
+        if summary is None or summary.statistics is None:
+            raise ValueError("it has no summary")
+        for number, channel in summary.channels.items():
+            count = summary.statistics.channel_message_counts.get(number, 0)
+            self._note(channel, summary.schemas.get(channel.schema_id), count)
+        for record in reader.iter_metadata():
+            if record.name == CUSTOM:
+                self.labels |= record.metadata
+        statistics = summary.statistics
+        return Span(statistics.message_start_time, statistics.message_end_time, statistics.message_count)
+
+    def _labels_beside(self) -> dict[str, str]:
+        """Return the labels of ``metadata.yaml``: an episode may be labelled when its file is long closed."""
+        from udvla_ros.rollouts.bags import metadata  # which imports this module
+
+        return metadata.read(self.folder).custom if (self.folder / METADATA).is_file() else {}
+
+    def _note(self, channel: Channel, schema: Schema | None, count: int) -> None:
+        kind = schema.name if schema else ""
+        if schema and schema.encoding == "ros2msg":
+            self.definitions.setdefault(kind, schema.data.decode())
+        known = self.topics.setdefault(
+            channel.topic,
+            Topic(
+                channel.topic, kind, channel.metadata.get("offered_qos_profiles", ""),
+                channel.metadata.get("topic_type_hash", ""),
+            ),
+        )  # fmt: skip
+        known.count += count
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
+
+    @property
+    def count(self) -> int:
+        """Messages in all."""
+        return sum(topic.count for topic in self.topics.values())
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first message to the last."""
+        return (self.end - self.start) * 1e-9
+
+    @property
+    def size(self) -> int:
+        """Bytes of the MCAP files."""
+        return sum(path.stat().st_size for path in self.files)
+
+    def find(self, name: str) -> str | None:
+        """Return the recorded topic of a relative name, in whatever namespace; None if it was not recorded.
+
+        Names that were remapped are among the labels.
+
+        Raises:
+            BagError: several namespaces have it.
+        """
+        name = self._renamed.get(name, name)
+        if name.startswith("/"):
+            return name if name in self.topics else None
+        if f"/{name}" in self.topics:
+            return f"/{name}"
+        found = [topic for topic in self.topics if topic.endswith(f"/{name}")]
+        if len(found) > 1:
+            raise BagError(f"'{self.folder}' has {', '.join(sorted(found))}: one episode, one robot is expected")
+        return found[0] if found else None
+
+    def raw(self, topics: Iterable[str] | None = None, start: int | None = None) -> Iterator[Raw]:
+        """Yield messages in the order in which they were received.
+
+        Args:
+            topics: full names; all without.
+            start: ns; messages received before are left out.
+
+        Raises:
+            BagError: a file is damaged.
+        """
+        chosen = None if topics is None else list(topics)
+        if chosen == []:
+            return
+        for path, reader in zip(self.files, self._readers, strict=True):
+            try:
+                for _, channel, message in reader.iter_messages(topics=chosen, starting_at=start):
+                    yield Raw(
+                        channel.topic, message.log_time, message.publish_time, message.sequence, message.data
+                    )
+            except (McapError, ValueError, RuntimeError, EOFError) as error:
+                raise BagError(f"'{path}' is damaged ({error}): udvla bag repair {self.folder}") from error
+
+    def read(self, *names: str) -> Iterator[tuple[str, float, Any]]:
+        """Yield (name as it was asked for, s when it was received, message) of some topics.
+
+        Topics that were not recorded are left out.
+        """
+        asked = {topic: name for name in names if (topic := self.find(name)) is not None}
+        for raw in self.raw(asked):
+            yield asked[raw.topic], raw.received * 1e-9, self.decode(raw)
+
+    def decode(self, raw: Raw) -> Any:
+        """Return a message's fields.
+
+        Raises:
+            BagError: its type is unknown, or the bytes are not of it.
+        """
+        kind = self.topics[raw.topic].type
+        try:
+            return decode(kind, raw.data, self.definitions.get(kind, ""))
+        except Exception as error:  # whatever the parser stumbles over, the bag is what is wrong
+            raise BagError(f"'{self.folder}': a message of {raw.topic} is not {kind} ({error})") from error
