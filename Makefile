@@ -25,19 +25,20 @@ EXTRAS := sim,train,dev
 VENV_FLAGS := --system-site-packages
 PYTHON ?= /usr/bin/python3
 else
-EXTRAS := ros,sim,train,dev
+EXTRAS := ros,ros-test,sim,train,dev
 VENV_FLAGS :=
 PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13 python3.10,$(shell \
 	$(name) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 	2>/dev/null && echo $(name))))
 endif
 
-CHECKED := $(wildcard udvla_ros/tokens udvla_ros/model udvla_ros/decoding udvla_ros/motion udvla_ros/policy)
+CHECKED := $(wildcard udvla_ros/tokens udvla_ros/model udvla_ros/decoding udvla_ros/motion udvla_ros/policy udvla_ros/teleop)
 
 .PHONY: help setup demo test lint clean system-libraries
 
 help:
 	@echo "make demo  [EPISODES=6] [SEED=0]                 run the arm in simulation; results in runs/demo/latest"
+	@echo "           [RECORD=1] [TELEOP=builtin]           with rosbags; with an operator who takes over"
 	@echo "make test  [JOBS=2] [PYTEST_ARGS=...]            run every test"
 	@echo "make lint                                        ruff and mypy"
 	@echo "make setup                                       only install, into $(VENV)"
@@ -79,7 +80,8 @@ system-libraries:
 	$(HAS_GL) || echo "setup: that failed; type: sudo apt-get update && sudo apt-get install -y $(SYSTEM_PACKAGES)" >&2
 
 demo: $(STAMP)
-	@$(PY) -m udvla_ros demo --episodes $(EPISODES) --seed $(SEED)
+	@$(PY) -m udvla_ros demo --episodes $(EPISODES) --seed $(SEED) \
+		$(if $(filter-out 0,$(RECORD)),--record) $(if $(TELEOP),--teleop-script $(TELEOP))
 
 # First all that needs no timing, on every core; then the tests that start a real graph, one at a time.
 test: $(STAMP)

@@ -148,7 +148,7 @@ def test_warm_codes_follow_the_model():
     options = DecodeOptions(foresight="off", well_formed=False, temperature=1.0)
     seen = []
     original = one.action_logits
-    one.action_logits = lambda hidden: seen.append(original(hidden)) or seen[-1]
+    one.action_logits = lambda *states: seen.append(original(*states)) or seen[-1]
     decoded = Autoregressive(one, tiny.fast().lattice(tiny.ACTION_SLOTS))(many, options, 0)
     wanted = 512 * seen[0][0, 0].softmax(-1).numpy()
     firsts = [codes[0] if codes else tiny.layout().vocabulary.action_size for codes in decoded.actions]

@@ -128,9 +128,9 @@ def test_statistics_count_every_token_once(options):
 
 def test_current_starts_from_the_images_as_they_are(monkeypatch):
     prefix, layout, net = tiny.prefix(WORDS, 7), tiny.layout(), backbone()
-    seen = []
-    original = net.hidden
-    monkeypatch.setattr(net, "hidden", lambda ids, *rest: seen.append(ids.clone()) or original(ids, *rest))
+    seen, engine = [], net.engine()
+    original = engine.hidden
+    monkeypatch.setattr(engine, "hidden", lambda ids, *rest: seen.append(ids.clone()) or original(ids, *rest))
     Jacobi(net, LATTICE)(prefix, DecodeOptions(start="current"), 0)
     guess = seen[1]  # after the prefill
     assert torch.equal(guess[:, : layout.image_tokens], torch.as_tensor(prefix.ids[:, -layout.image_tokens :]))

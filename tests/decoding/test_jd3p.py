@@ -230,7 +230,8 @@ def test_statistics_add_up(kind, model, words, opts):
     assert sum(s.action_committed for s in decoded.steps) == sum(len(c) + 1 for c in decoded.actions)
     assert all(0 <= s.visual_confidence <= 1 + 1e-6 and 0 <= s.action_confidence <= 1 + 1e-6 for s in decoded.steps)
     assert all(s.seconds > 0 for s in decoded.steps)
-    assert set(decoded.timings_ms) == {"prefill", "denoise"}
+    assert set(decoded.timings_ms) == {"prefill", "denoise", "action_ready"}
+    assert 0 < decoded.timings_ms["action_ready"] <= decoded.timings_ms["denoise"]
     longest = max(opts.steps, opts.action_steps or 0) if opts.foresight == "full" else opts.action_steps or opts.steps
     assert decoded.forwards <= longest + 1
     assert decoded.prefilled == (kind in EXACT)
@@ -267,8 +268,10 @@ def test_without_a_cache_every_forward_runs_prefix_and_suffix(kind, cache):
 def test_forwards_are_counted_by_the_model(monkeypatch):
     counted = []
     one = JD3P(tiny.backbone(), tiny.fast().lattice(tiny.ACTION_SLOTS))
-    original = one.backbone.hidden
-    monkeypatch.setattr(one.backbone, "hidden", lambda ids, *rest: counted.append(ids.shape[1]) or original(ids, *rest))
+    for where in (one.backbone, one.backbone.engine()):
+        original = where.hidden
+        count = lambda ids, *rest, run=original: counted.append(ids.shape[1]) or run(ids, *rest)  # noqa: E731
+        monkeypatch.setattr(where, "hidden", count)
     for opts in (DecodeOptions(steps=3), DecodeOptions(steps=2, use_cache=False), DecodeOptions(foresight="off")):
         counted.clear()
         decoded = one(tiny.prefix([[1]]), opts, 0)
@@ -324,10 +327,12 @@ def test_without_foresight_the_action_is_what_its_training_block_sees():
     suffix = net.suffix_ids.expand(2, -1)
     packed = net.hidden(torch.cat([ids, suffix, suffix[:, start:]], 1), where, mask)[:, -ACTIONS:]
     seen = []
-    original = net.hidden
-    net.hidden = lambda *a: seen.append(original(*a)) or seen[-1]
+    engine = net.engine()
+    original = engine.hidden
+    engine.hidden = lambda *a: seen.append(original(*a)) or seen[-1]
     JD3P(net, tiny.fast().lattice(tiny.ACTION_SLOTS))(prefix, DecodeOptions(steps=1, foresight="off"), 0)
-    torch.testing.assert_close(seen[-1], packed, rtol=1e-5, atol=1e-5)
+    # States that predict action codes: from BOA on, all but the last.
+    torch.testing.assert_close(seen[-1], packed[:, :-1], rtol=1e-5, atol=1e-5)
     assert (layout.template.modality[start:] == Modality.ACTION).all()
 
 

@@ -52,6 +52,25 @@ def test_episodes_are_run_noted_and_drawn(tmp_path, domain, capsys):
     assert capsys.readouterr().out.count("seed 10000") == 2
 
 
+def test_an_operator_takes_over_in_each_episode_and_gives_back(tmp_path, domain):
+    script = tmp_path / "script.yaml"
+    script.write_text("steps:\n - wait: 0.3\n - {jog: {z: 0.05}, for: 0.6}\n - rest: 0.2\n - hand_back\n")
+    cases = [replace(case, limit=20) for case in demo_cases(2, 5)]
+    nodes = [*scripted(cases), demo.operator(str(script))]
+    records, report = demo.run_graph(nodes, cases, tmp_path, domain=domain)
+    for record, episode in zip(records, report["episodes"], strict=True):
+        modes = [band["mode"] for band in episode["modes"]]
+        assert modes[:3] == ["POLICY", "TELEOP", "POLICY"], modes
+        by_hand = next(band for band in record.bands() if band.mode == "TELEOP")
+        assert 0.4 < by_hand.end - by_hand.begin < 2.5
+        assert record.ended - record.began > 2.0 + 0.5, "the operator's time was taken from the policy's"
+    assert report["limit_violations"] == 0
+    assert (tmp_path / "modes.png") in demo.write_results(records, report, tmp_path)
+    assert "given back in 2 episodes" in demo.table(report)
+    log = (tmp_path / "logs" / "operator_node.log").read_text()
+    assert log.count("takes over") == 2 and log.count("gave the arm back") == 2
+
+
 def test_a_node_that_ends_fails_the_demo(tmp_path, domain, monkeypatch):
     from udvla_ros.nodes.demo_client import DemoClient
 

@@ -78,7 +78,7 @@ class Rig:
             message = fill_image(Image(), np.full((8, 8, *channels), 90, kind), encoding)
             message.header.stamp = runtime.to_stamp(stamp)
             if name == "wrist" and changes.get("wrist") == "late":
-                message.header.stamp = runtime.to_stamp(stamp - 0.002)
+                message.header.stamp = runtime.to_stamp(stamp - 0.3)
             publisher.publish(message)
         return stamp
 
@@ -196,7 +196,17 @@ def test_every_parameter_is_described_and_numbers_are_ranged_or_read_only(node):
         {"denoise_steps": "many"},
         {"foresight": "half"},
         {"decoder": "oracle"},
+        {"schedule": "none"},
+        {"refresh": -1},
+        {"remask": 1.0},
+        {"warm_start": 1.5},
+        {"stop_when_ready": 1},
+        {"iterations": 1000},
         {"device": "cuda"},
+        {"threads": 4},
+        {"dtype": "bfloat16"},
+        {"weights": "int8"},
+        {"compile": "on"},
     ],
     ids=str,
 )
@@ -217,6 +227,42 @@ def test_a_good_set_reaches_the_next_inference(rig):
     rig.probe.until(lambda: rig.chunks, "a chunk")
     options = rig.node._policy.seen[-1].options
     assert (options.steps, options.temperature) == (3, 0.5)
+
+
+def test_a_turned_knob_tells_its_effect_on_the_latency(rig):
+    """Chunks before and after are not mixed, and both medians are there to compare."""
+    def chunk(count):
+        rig.frame()
+        rig.probe.until(lambda: len(rig.info) >= count, f"{count} chunks")
+        rig.node._loop.restart()  # the next look is due at once
+
+    chunk(1)
+    values = rig.node._report()[2]
+    assert values["knob/denoise_steps"] == 5 and values["denoise_ms_p50"] == 3.0 and "turned" not in values
+    rig.node._policy.denoise_ms = 1.0
+    assert rig.node.set_parameters_atomically([Parameter("denoise_steps", value=2)]).successful
+    chunk(2)
+    values = rig.node._report()[2]
+    assert values["knob/denoise_steps"] == 2 and values["denoise_ms_p50"] == 1.0
+    assert values["turned"] == "denoise_steps 5 -> 2" and values["turned/denoise_ms_p50"] == "3 -> 1"
+    assert [json.loads(m.data)["options"]["steps"] for m in rig.info] == [5, 2]
+
+
+def test_the_picture_comes_after_the_chunk_and_only_for_those_who_look(rig):
+    order = []
+    node = rig.node
+    for name, publisher in (("chunk", node._chunk), ("picture", node._predicted)):
+        publish = publisher.publish
+        publisher.publish = lambda message, name=name, publish=publish: (order.append(name), publish(message))
+    rig.frame()
+    rig.probe.until(lambda: rig.predicted, "a picture")
+    assert order == ["chunk", "picture"]
+    node._predicted.get_subscription_count = lambda: 0
+    node._predicted_others["wrist"].get_subscription_count = lambda: 0
+    node._loop.restart()
+    rig.frame()
+    rig.probe.until(lambda: len(rig.info) > 1, "another chunk")
+    assert order == ["chunk", "picture", "chunk"]
 
 
 def test_parameters_start_as_the_bundle_says_unless_they_are_given():

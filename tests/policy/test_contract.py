@@ -43,6 +43,15 @@ def test_a_mismatch_names_both_sides(bundle, robot, said):
     assert said in str(error.value) and "bundle 'nano'" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_five_joints_take_joint_actions_and_no_tcp_deltas():
+    so101 = RobotDescription.load("so101")
+    with pytest.raises(ContractError, match=r"has 5 joints and cannot hold an orientation: use .* joint_delta"):
+        contract.check(config(), so101)
+    assert isinstance(contract.check(config(action_space="joint_delta"), so101), JointDeltaSpace)
+    with pytest.raises(ConfigError, match="5 joints"):
+        TcpDeltaSpace(so101)
+
+
 @pytest.mark.parametrize(
     ("observation", "said"),
     [({"max_agee": 1.0}, "observation.max_agee is not a key"), ({"max_age": "soon"}, "observation.max_age is 'soon'")],

@@ -69,6 +69,48 @@ def test_predicted_images_are_the_decoded_codes(policy):
     assert (policy.infer(observation(), options).predicted["front"] == expected).all()
 
 
+def test_the_future_is_painted_when_it_is_asked_for_and_once(policy, monkeypatch):
+    painted = []
+    decode = policy.bundle.vision.decode
+    monkeypatch.setattr(policy.bundle.vision, "decode", lambda codes: painted.append(codes) or decode(codes))
+    chunk = policy.infer(observation(), DecodeOptions(steps=2))
+    assert not painted and "image_decode" not in chunk.timings_ms
+    assert set(chunk.predicted) == {"front", "wrist"} and chunk.predicted is chunk.predicted
+    assert len(painted) == 2 and chunk.timings_ms["image_decode"] > 0
+
+
+def test_each_row_of_a_batch_paints_its_own_future(policy):
+    several = policy.infer_batch([observation(0), observation(1)], DecodeOptions(steps=2))
+    views = policy.config.layout.split_views(several[1].codes[0][None])
+    assert (several[1].predicted["wrist"] == policy.bundle.vision.decode(views["wrist"])[0]).all()
+    assert "image_decode" not in several[0].timings_ms
+
+
+def test_views_of_one_size_are_encoded_together(policy, monkeypatch):
+    """The same picture in two views of one size must become the same codes, whichever view it is in."""
+    square = [View("front", 8, 8, 2, 2), View("wrist", 8, 8, 2, 2)]
+    layout = dataclasses.replace(policy.config.layout, views=tuple(square))
+    twin = Policy(dataclasses.replace(policy.bundle, config=dataclasses.replace(policy.config, layout=layout)))
+    calls = []
+    encode = policy.bundle.vision.encode
+    monkeypatch.setattr(policy.bundle.vision, "encode", lambda images: calls.append(len(images)) or encode(images))
+    looks = [Observation({"front": tiny.images(s)["wrist"], "wrist": tiny.images(s + 5)["wrist"]}, SENTENCE)
+             for s in (0, 1)]  # fmt: skip
+    codes = twin._encode(looks)
+    assert calls == [4]
+    for row, seen in enumerate(looks):
+        for name in ("front", "wrist"):
+            assert (codes[name][row] == encode(seen.images[name][None])[0].numpy()).all()
+
+
+def test_a_decoder_that_this_bundle_cannot_have_is_refused_before_it_runs(policy):
+    with pytest.raises(ConfigError, match="attention"):
+        policy.check(DecodeOptions(decoder="jacobi"))
+    with pytest.raises(ConfigError, match="oracle"):
+        policy.check(DecodeOptions(decoder="oracle"))
+    assert policy.check(DecodeOptions(decoder="independent")).decoder == "independent"
+
+
 def test_without_foresight_nothing_is_predicted(policy):
     chunk = policy.infer(observation(), DecodeOptions(foresight="off", steps=2))
     assert chunk.predicted == {}
@@ -104,8 +146,9 @@ def test_batch_equals_singles(policy):
 def test_timings_and_statistics_travel_with_the_chunk(policy):
     chunk = policy.infer(observation(), DecodeOptions(steps=4))
     stages = ("image_encode", "prefill", "denoise", "detokenise")
-    assert set(chunk.timings_ms) == {*stages, "total"}
+    assert set(chunk.timings_ms) == {*stages, "action_ready", "total"}
     assert all(value > 0 for value in chunk.timings_ms.values())
+    assert chunk.timings_ms["action_ready"] <= chunk.timings_ms["total"]
     assert sum(chunk.timings_ms[s] for s in stages) <= chunk.timings_ms["total"] + 1e-6
     assert chunk.statistics["forwards"] == 5
     assert len(chunk.statistics["steps"]) == 4

@@ -39,6 +39,10 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--params-file", type=Path, metavar="YAML", help="parameters of your own for the nodes")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/demo/<time>, with a link 'latest'")
+    parser.add_argument("--record", action="store_true", help="record each episode as a rosbag, into DIR/bags")
+    parser.add_argument(
+        "--teleop-script", metavar="FILE", help="an operator takes over in each episode by this script, or 'builtin'"
+    )
     parser.add_argument("--domain", type=int, help="ROS domain (default: one drawn from the process id)")
     parser.add_argument("--headless", action="store_true", help="render without the display, even if there is one")
     parser.set_defaults(run=run)
@@ -63,10 +67,15 @@ def run(args: argparse.Namespace) -> int:
     }  # fmt: skip
     if args.params_file:
         arguments["params_file"] = str(args.params_file)
-    nodes = graph.resolve("sim", arguments)
+    operators = [operator(args.teleop_script)] if args.teleop_script else []
     folder = run_folder("demo", args.out)
+    if args.record:
+        arguments |= {"record": "true", "record_auto": "false", "record_dir": str((folder / "bags").resolve())}
+    nodes = [*graph.resolve("sim", arguments), *operators]
     try:
-        records, report = run_graph(nodes, cases, folder, domain=args.domain, headless=args.headless)
+        records, report = run_graph(
+            nodes, cases, folder, domain=args.domain, headless=args.headless, record=args.record
+        )
     except BringupError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         cause = f" {lines[-1]}" if len(lines) > 1 else ""  # the end of the node's log
@@ -77,6 +86,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"wrote {path}")
     print(table(report))
     return 0
+
+
+def operator(script: str) -> ResolvedNode:
+    """Return the scripted operator, a process of its own on the topics of a real one."""
+    from udvla_ros.graph import ResolvedNode
+    from udvla_ros.teleop.script import Script
+
+    Script.load(script)  # what is wrong with it is said before anything starts
+    return ResolvedNode(
+        executable="operator_node", module="udvla_ros.nodes.operator_node", name="operator_node",
+        parameters={"robot": ROBOT, "script": script}, essential=False,
+    )  # fmt: skip
 
 
 def _bundle_identity(name: str) -> dict[str, str | None]:
@@ -101,7 +122,13 @@ def _bundle_identity(name: str) -> dict[str, str | None]:
 
 
 def run_graph(
-    nodes: Sequence[ResolvedNode], cases: Sequence[Case], folder: Path, *, domain: int | None, headless: bool = False
+    nodes: Sequence[ResolvedNode],
+    cases: Sequence[Case],
+    folder: Path,
+    *,
+    domain: int | None,
+    headless: bool = False,
+    record: bool = False,
 ) -> tuple[list[EpisodeRecord], dict[str, Any]]:
     """Start the nodes, run the cases with a progress line each, stop the nodes.
 
@@ -134,7 +161,7 @@ def run_graph(
             last = next((line for line in reversed(bringup.log(name)) if line.strip()), "its log is empty")
             return f"{name} ended with code {code}: {last}"
 
-        with demo_client.joined(RobotDescription.load(ROBOT), health) as client:
+        with demo_client.joined(RobotDescription.load(ROBOT), health, record) as client:
             for number, case in enumerate(cases, 1):
                 records.append(client.run_episode(case))
                 print(f"{number}/{len(cases)}  {records[-1].line()}", flush=True)
@@ -151,7 +178,7 @@ def counts(values: dict[str, str], prefix: str) -> dict[str, int]:
 
 def write_results(records: Sequence[EpisodeRecord], report: dict[str, Any], folder: Path) -> list[Path]:
     """Write report, contact sheet and films; returns the files."""
-    from udvla_ros.evaluation import pictures
+    from udvla_ros.evaluation import mode_bands, pictures
     from udvla_ros.evaluation.recording import film_frames, sheet_rows
     from udvla_ros.evaluation.report import write_report
 
@@ -159,6 +186,9 @@ def write_results(records: Sequence[EpisodeRecord], report: dict[str, Any], fold
     rows = sheet_rows(records)
     if rows:
         written.append(pictures.write_png(folder / "contact_sheet.png", pictures.contact_sheet(rows)))
+    if any(mode_bands.seconds_in(record.bands(), "TELEOP") for record in records):
+        strips = [(record.line(), record.bands()) for record in records]
+        written.append(pictures.write_png(folder / "modes.png", mode_bands.picture(strips)))
     written.append(pictures.write_film(folder / "demo.mp4", film_frames(records), FILM_HZ))
     written.append(pictures.write_gif(folder / "demo.gif", film_frames(records[:GIF_EPISODES]), FILM_HZ))
     return [path for path in written if path is not None]
@@ -174,5 +204,12 @@ def table(report: dict[str, Any]) -> str:
             f"{report['chunks']} chunks, inference p50 {total['p50']:.0f} ms, p95 {total['p95']:.0f} ms, "
             f"p99 {total['p99']:.0f} ms; control {report['control_hz']:g} Hz"
         )
+    helped = [episode for episode in report["episodes"] if any(m["mode"] == "TELEOP" for m in episode.get("modes", ()))]
+    if helped:
+        good = sum(episode["success"] for episode in helped)
+        lines.append(f"taken over by hand and given back in {len(helped)} episodes; {good} of these succeeded")
+    bags = sum("bag" in episode for episode in report["episodes"])
+    if bags:
+        lines.append(f"{bags} episodes recorded, see: udvla bag list {Path(report['episodes'][0]['bag']).parent}")
     lines.append(f"limit violations at the controller: {report['limit_violations']}")
     return "\n".join(lines)

@@ -6,8 +6,6 @@ and computes the rows of one codebook; the images end where their raster does, t
 
 from __future__ import annotations
 
-import time
-
 from udvla_ros.decoding.canvas import CanvasDecoder
 from udvla_ros.decoding.causal import CausalRun
 
@@ -19,13 +17,11 @@ class _Run(CausalRun):
         """Write slot by slot until every sample has its EOA."""
         codes, ends = self.codes, self.ends()
         for slot in range(self.begin, len(self.places)):
-            started = time.perf_counter()
             found, confidence, tokens = self.predict(slot, slot + 1)
             codes[:, slot] = found[:, 0]
             self.write(codes, slot)
             before, ends = ends.clip(max=slot), self.ends()
-            seconds = time.perf_counter() - started
-            self.record(tokens, before, ends.clip(max=slot + 1), confidence, slot, seconds)
+            self.record(tokens, before, ends.clip(max=slot + 1), confidence, slot)
             if (ends <= slot + 1).all():
                 break
 

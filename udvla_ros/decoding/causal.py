@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from udvla_ros.decoding.canvas import OPEN, Canvas, CanvasDecoder
-from udvla_ros.decoding.interface import DecodeOptions, StepStatistics
+from udvla_ros.decoding.interface import DecodeOptions, Guess
 from udvla_ros.decoding.sampling import gumbel
 from udvla_ros.errors import ConfigError
 from udvla_ros.tokens.layout import Prefix
@@ -44,10 +44,12 @@ class CausalRun(Canvas):
     well-formed sequences before each action slot, ENDED behind EOA.
     """
 
-    def __init__(self, decoder: CanvasDecoder, prefix: Prefix, options: DecodeOptions, seed: int) -> None:
+    def __init__(
+        self, decoder: CanvasDecoder, prefix: Prefix, options: DecodeOptions, seed: int, guess: Guess | None = None
+    ) -> None:
         if options.foresight == "sketch":
             raise ConfigError(f"decoder '{decoder.name}' cannot sketch: use foresight full or off")
-        super().__init__(decoder, prefix, options, seed)
+        super().__init__(decoder, prefix, options, seed, guess)
         model = self.model
         self.slots = torch.cat([model.visual_slots, model.action_slots])
         self.places = self.slots.tolist()
@@ -75,13 +77,13 @@ class CausalRun(Canvas):
         start = 0 if self.foresight else self.model.layout.template.action_start
         known = start if first == self.begin else self.places[first - 1]
         end = self.places[last - 1]
-        states = self.forward(known, end)[:, self.slots[first:last] - 1 - known]
+        states = self.forward(known, end, (self.slots[first:last] - 1).expand(self.batch, -1))
         images = max(min(last, self.images) - first, 0)
         found = []
         if images:
             found.append(self._image_codes(self.model.visual_logits(states[:, :images]).float(), first))
         if last > self.images:
-            logits = self.model.action_logits(states[:, images:]).float()
+            logits = self.action_logits(states[:, images:])
             found.append(self._action_codes(logits, first + images - self.images))
         codes, confidence = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
         return codes, confidence, self.forward_tokens(known, end)
@@ -121,9 +123,7 @@ class CausalRun(Canvas):
         length = np.where(ended.any(1), ended.argmax(1), self.action.shape[1])
         return self.images + length
 
-    def record(
-        self, tokens: int, before: np.ndarray, after: np.ndarray, confidence: Tensor, first: int, seconds: float
-    ) -> None:
+    def record(self, tokens: int, before: np.ndarray, after: np.ndarray, confidence: Tensor, first: int) -> None:
         """Note a forward that made slots ``before`` to ``after - 1`` of each sample final.
 
         ``confidence`` ``[B, n]`` belongs to the slots from ``first`` on.
@@ -132,13 +132,7 @@ class CausalRun(Canvas):
         slots = np.arange(first, first + values.shape[1])
         final = (slots >= before[:, None]) & (slots < after[:, None])
         visual, action = (values[final & part] for part in (slots < self.images, slots >= self.images))
-        self.statistics.append(
-            StepStatistics(tokens, visual.size, _mean(visual), action.size, _mean(action), seconds)
-        )
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else 0.0
+        self.note(tokens, *((float(part.size), float(part.sum())) for part in (visual, action)))
 
 
 def _probability(logits: Tensor, codes: Tensor) -> Tensor:

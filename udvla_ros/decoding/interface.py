@@ -36,9 +36,18 @@ class DecodeOptions:
         use_cache: keep the prefix in a key/value cache (where the attention kind makes that exact).
         well_formed: commit only action codes of a sequence whose expanded lengths fill the chunk exactly.
         start: Jacobi's first guess: ``mask``; ``random`` codes; ``current``: images as they are now.
+        stop_when_ready: end as soon as EOA and every action code are committed. The action is what it would
+            be; image slots that are open then stay open, as in a sketch.
+        refresh: keep the keys and values of committed tokens from step to step and run only the open ones
+            (dKV-Cache, Fast-dLLM); every ``refresh`` steps all are run again. 1 is exact, more is approximate,
+            ``None`` is off.
+        remask: after each step but the last, this share of the committed tokens, the least confident ones,
+            is opened again. Revises early mistakes; approximate by nature, 0 is off.
+        warm_start: share of the schedule that is skipped when the caller has a :class:`Guess`: the guess fills
+            as many slots as would be committed by then, drawn by the seed. Approximate, 0 is off.
 
-    ``steps``, ``action_steps``, ``schedule`` and ``confidence_threshold`` concern denoising alone, and
-    ``autoregressive`` has no ``iterations``: it takes one forward per token.
+    ``steps``, ``action_steps``, ``schedule``, ``confidence_threshold`` and the last four concern denoising
+    alone, and ``autoregressive`` has no ``iterations``: it takes one forward per token.
     """
 
     decoder: str = "jd3p"
@@ -52,6 +61,10 @@ class DecodeOptions:
     well_formed: bool = True
     iterations: int | None = None
     start: str = "mask"
+    stop_when_ready: bool = False
+    refresh: int | None = None
+    remask: float = 0.0
+    warm_start: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "action_steps"):
@@ -70,6 +83,23 @@ class DecodeOptions:
             raise ConfigError(f"temperature is {self.temperature}; it must be finite and not negative")
         if self.confidence_threshold is not None and not 0 < self.confidence_threshold <= 1:
             raise ConfigError(f"confidence_threshold is {self.confidence_threshold}; it must lie in (0, 1]")
+        if self.refresh is not None and self.refresh < 1:
+            raise ConfigError(f"refresh is {self.refresh}; it must be at least 1, or None for off")
+        for name in ("remask", "warm_start"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What the last chunk expected of this one, for ``warm_start``.
+
+    ``visual`` ``[B, V]``: VQ codes of the future views, -1 where there is no guess; ``actions``: FAST codes per
+    sample without EOA, a well-formed sequence (see :func:`udvla_ros.decoding.guess.remaining`), or ``None``.
+    """
+
+    visual: np.ndarray
+    actions: list[list[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +139,6 @@ class Decoded:
 class Decoder(Protocol):
     """A decoder is a callable over a batch of prefixes."""
 
-    def __call__(self, prefix: Prefix, options: DecodeOptions, seed: int) -> Decoded:
-        """Generate the suffix. The same seed and options give the same tokens."""
+    def __call__(self, prefix: Prefix, options: DecodeOptions, seed: int, guess: Guess | None = None) -> Decoded:
+        """Generate the suffix. The same prefix, options, seed and guess give the same tokens."""
         ...

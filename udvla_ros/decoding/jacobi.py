@@ -8,8 +8,6 @@ CEED-VLA's early exit (arXiv 2506.13725) stops after a given number of iteration
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,7 +28,6 @@ class _Run(CausalRun):
         limit = min(self.options.iterations or slots, slots - self.begin)
         self.converged = False
         for iteration in range(1, limit + 1):
-            started = time.perf_counter()
             first = int(final[final < ends].min())
             found, confidence, tokens = self.predict(first, slots)
             # Where all codes before it stayed as they were, a new one is the code of that prefix for good.
@@ -41,7 +38,7 @@ class _Run(CausalRun):
             self.converged = bool((settled == ends).all())
             if iteration == limit:
                 settled = ends
-            self.record(tokens, final, settled, confidence, first, time.perf_counter() - started)
+            self.record(tokens, final, settled, confidence, first)
             final = settled
             if self.converged:
                 break
@@ -52,9 +49,9 @@ class _Run(CausalRun):
         images = slice(self.begin, self.images)
         if self.options.start == "random":
             visual = self.model.layout.vocabulary.visual_size
-            guess[:, images] = torch.randint(visual, guess[:, images].shape, generator=self.generator).to(guess)
-            action = torch.randint(self.eoa, self.action.shape, generator=self.generator)
-            guess[:, self.images :] = action.to(guess)
+            for part, size in ((images, visual), (slice(self.images, None), self.eoa)):
+                shape = guess[:, part].shape
+                guess[:, part] = torch.randint(size, shape, generator=self.generator, device=guess.device)
         elif self.options.start == "current" and self.foresight:
             # Current and future images are framed alike.
             layout = self.model.layout

@@ -3,13 +3,15 @@
 The loop: prefix once into the cache; every free suffix slot MASK, markers pre-filled; then in each step one
 forward, one restricted sample per open slot, and the most confident are committed. What is spared is exact:
 
-* only rows of the slot's own codebook, only at open slots;
+* only rows of the slot's own codebook, only at open slots, and no other row in the last layer;
 * under `hybrid` the images never look at the action, so action slots are run only in the steps that
   denoise them, and once the images are final their keys and values stay in the cache and only the action
   is run.
 
 Beyond the paper: FAST codes have known expanded lengths, so in each step the most probable sequence that
 fills the chunk exactly is found, and only its codes are committed. Every chunk then decodes.
+
+On a GPU nothing waits for the device but what has to: action scores, whose sequence is found on the CPU.
 """
 
 from __future__ import annotations
@@ -21,18 +23,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udvla_ros.decoding.canvas import OPEN, Canvas, CanvasDecoder
-from udvla_ros.decoding.interface import DecodeOptions, StepStatistics
-from udvla_ros.decoding.sampling import gumbel, most_confident, sample
+from udvla_ros.decoding.canvas import NONE_COMMITTED, OPEN, Canvas, CanvasDecoder, Committed
+from udvla_ros.decoding.interface import DecodeOptions, Guess
+from udvla_ros.decoding.sampling import gumbel, least_confident, most_confident, sample_rows
 from udvla_ros.decoding.schedule import early_exit, masked_shares
 from udvla_ros.tokens.layout import Prefix
 
 
 class _Run(Canvas):
-    """State of one call; a code that is committed stays."""
+    """State of one call; a code that is committed stays, unless ``remask`` opens it again.
 
-    def __init__(self, decoder: CanvasDecoder, prefix: Prefix, options: DecodeOptions, seed: int) -> None:
-        super().__init__(decoder, prefix, options, seed)
+    ``fixed`` ``[B, A]`` is the action once more, on the host, where its sequences are found.
+    """
+
+    def __init__(
+        self, decoder: CanvasDecoder, prefix: Prefix, options: DecodeOptions, seed: int, guess: Guess | None = None
+    ) -> None:
+        super().__init__(decoder, prefix, options, seed, guess)
         self.split = self.cached and self.model.kind.future_exact
         self.images_cached = False
         steps, action_steps = options.steps, options.action_steps or options.steps
@@ -43,6 +50,12 @@ class _Run(Canvas):
         else:
             self.visual_shares = early_exit(shares, options.iterations) if self.foresight else []
         self.total, self.first_action = self.plan()
+        self.fixed = np.full(tuple(self.action.shape), OPEN, np.int64)
+        self.visual_left = self.visual.shape[1]  # no sample has more open image slots than that
+        self.visual_confidence = torch.zeros(self.visual.shape, device=self.visual.device)
+        self.action_confidence = np.zeros(self.fixed.shape, np.float32)
+        self.run_ids = torch.full_like(self.ids, OPEN)  # what each row held when it was last run
+        self.since_refresh = 0
 
     def plan(self) -> tuple[int, int]:
         """Return the number of steps and the first one that denoises the action: it takes the last ones."""
@@ -55,8 +68,12 @@ class _Run(Canvas):
 
     def run(self) -> None:
         """Denoise."""
-        for step in range(self.total):
+        for step in range(self.begin(), self.total):
             self.step(step)
+            if self.ready is None and not self.actions_open():
+                self.ready = time.perf_counter()
+            if self.ready is not None and self.options.stop_when_ready:
+                break
 
     def span(self, images_open: bool, actions_due: bool) -> tuple[int, int]:
         """Return the suffix positions whose states this step needs."""
@@ -76,82 +93,183 @@ class _Run(Canvas):
 
     def step(self, step: int) -> None:
         """One forward, one sample per open slot, one commitment."""
-        started = time.perf_counter()
-        images_open = step < len(self.visual_shares) and bool((self.visual == OPEN).any())
-        actions_due = step >= self.first_action
-        if not images_open and not (actions_due and self.actions_open()):
+        images_open = step < len(self.visual_shares) and self.images_open()
+        actions_due = step >= self.first_action and self.actions_open()
+        if not images_open and not actions_due:
             return
         first, last = self.span(images_open, actions_due)
-        hidden = self.forward(first, last)
+        slots, outputs = self.outputs(images_open, actions_due)
+        states, tokens = self.states(first, last, outputs)
         temperature = self.temperature(step)
-        visual = self.commit_visual(hidden, step, temperature) if images_open else (0, 0.0)
-        action = (0, 0.0)
-        if actions_due and self.actions_open():
-            action = self.commit_action(hidden, first, step - self.first_action, temperature)
-        seconds = time.perf_counter() - started
-        self.statistics.append(StepStatistics(self.forward_tokens(first, last), *visual, *action, seconds))
+        count = slots.shape[1]
+        visual = action = NONE_COMMITTED
+        if images_open:
+            visual = self.commit_visual(states[:, :count], slots, step, temperature)
+        if actions_due:
+            action = self.commit_action(states[:, count:], step - self.first_action, temperature)
+        self.note(tokens, visual, action)
 
-    def commit_visual(self, hidden: Tensor, step: int, temperature: float) -> tuple[int, float]:
-        """Commit image tokens; return how many and their mean confidence."""
-        open_slots = self.visual == OPEN
-        states = hidden[:, self.model.visual_slots - 1][open_slots]
-        tokens, confidence = sample(self.model.visual_logits(states), temperature, self.generator)
-        every = torch.zeros(open_slots.shape, device=confidence.device)
-        every[open_slots] = confidence
-        keep = torch.full((self.batch,), int(self.visual_shares[step] * open_slots.shape[1]), device=every.device)
-        chosen = most_confident(every, open_slots, keep, self.options.confidence_threshold)
-        drawn = torch.full_like(self.visual, OPEN)
-        drawn[open_slots] = tokens
-        self.write_visual(torch.where(chosen, drawn, self.visual))
-        return int(chosen.sum()), float(every[chosen].mean()) if bool(chosen.any()) else 0.0
+    def outputs(self, images_open: bool, actions_due: bool) -> tuple[Tensor, Tensor]:
+        """Return the open image slots ``[B, k]`` (of fewer, others fill up) and the positions to be read."""
+        none = torch.zeros(self.batch, 0, dtype=torch.long, device=self.ids.device)
+        slots, parts = none, []
+        if images_open:
+            open_slots = self.visual == OPEN
+            count = self.visual_left if self.ids.device.type == "cuda" else int(open_slots.sum(1).max())
+            slots = open_slots.int().argsort(dim=1, descending=True, stable=True)[:, :count]
+            parts.append(self.model.visual_slots[slots] - 1)
+        if actions_due:
+            parts.append((self.model.action_slots - 1).expand(self.batch, -1))
+        return slots, torch.cat(parts, 1)
 
-    def commit_action(self, hidden: Tensor, first: int, step: int, temperature: float) -> tuple[int, float]:
-        """Commit action codes and EOA; return how many and their mean confidence."""
-        logits = self.model.action_logits(hidden[:, self.model.action_slots - 1 - first]).float()
-        log_probs = logits.log_softmax(-1)
+    def states(self, first: int, last: int, outputs: Tensor) -> tuple[Tensor, int]:
+        """Run what this step has to; return the states at ``outputs`` and the number of tokens run."""
+        whole = self.slot is None or self.options.refresh is None or self.since_refresh % self.options.refresh == 0
+        self.since_refresh += 1
+        if whole:
+            self.run_ids[:, first:last] = self.ids[:, first:last]
+            return self.forward(first, last, outputs), self.forward_tokens(first, last)
+        ids = self.ids[:, first:last]
+        needed = (ids != self.run_ids[:, first:last]) | self.undecided()[:, first:last]
+        needed.scatter_(1, outputs - first, True)
+        count = int(needed.sum(1).max())
+        rows = needed.int().argsort(dim=1, descending=True, stable=True)[:, :count]
+        where = (needed.cumsum(1) - 1).gather(1, outputs - first)
+        rows = rows + first
+        self.run_ids.scatter_(1, rows, self.ids.gather(1, rows))
+        return self.forward_rows(rows, last, where), count
+
+    def undecided(self) -> Tensor:
+        """Bool ``[B, S]``: the slots that will still be written. Those behind EOA will not."""
+        waiting = torch.zeros_like(self.ids, dtype=torch.bool)
+        waiting[:, self.model.visual_slots] = self.visual == OPEN
+        ended = (self.fixed == self.eoa).cumsum(1) > 0
+        waiting[:, self.model.action_slots] = torch.as_tensor((self.fixed == OPEN) & ~ended, device=self.ids.device)
+        return waiting
+
+    def commit_visual(self, states: Tensor, slots: Tensor, step: int, temperature: float) -> Committed:
+        """Commit image tokens; return how many and the sum of their confidences."""
+        tokens, confidence = sample_rows(states, self.model.visual_head(), temperature, self.generator)
+        before = self.visual.gather(1, slots)
+        keep = int(self.visual_shares[step] * self.visual.shape[1])
+        left = torch.full((self.batch,), keep, device=slots.device)
+        chosen = most_confident(confidence, before == OPEN, left, self.options.confidence_threshold)
+        visual = self.visual.scatter(1, slots, torch.where(chosen, tokens, before))
+        self.visual_left = min(self.visual_left, keep)
+        if self.options.remask and step + 1 < len(self.visual_shares):
+            certain = torch.where(chosen, confidence, self.visual_confidence.gather(1, slots))
+            self.visual_confidence.scatter_(1, slots, certain)
+            again = least_confident(self.visual_confidence, visual != OPEN, self.options.remask)
+            visual = visual.masked_fill(again, OPEN)
+            self.visual_left += int(self.options.remask * self.visual.shape[1]) + 1
+            self.visual_left = min(self.visual_left, self.visual.shape[1])
+        self.write_visual(visual)
+        return chosen.sum(), (confidence * chosen).sum()
+
+    def commit_action(self, states: Tensor, step: int, temperature: float) -> Committed:
+        """Commit action codes and EOA; return how many and the sum of their confidences."""
+        log_probs = self.action_logits(states).log_softmax(-1)
         noisy = log_probs
         if temperature > 0:
-            noisy = log_probs + temperature * gumbel(logits.shape, self.generator, logits.device)
-        best = self.best_sequences(noisy)
+            noisy = gumbel(log_probs.shape, self.generator, log_probs.device).mul_(temperature).add_(log_probs)
+        scores = noisy.cpu().numpy()
+        certain = scores if noisy is log_probs else log_probs.cpu().numpy()
+        best = self.best_sequences(scores)
         inside = best != OPEN
-        confidence = log_probs.gather(-1, best.clamp_min(0)[..., None])[..., 0].exp()
-        open_slots = inside & (self.action == OPEN)
-        keep = (self.action_shares[step] * inside.sum(1)).floor().long()
-        chosen = most_confident(confidence, open_slots, keep, self.options.confidence_threshold)
-        self.write_action(torch.where(chosen, best, self.action))
-        return int(chosen.sum()), float(confidence[chosen].mean()) if bool(chosen.any()) else 0.0
+        confidence = np.exp(np.take_along_axis(certain, best.clip(0)[..., None], -1)[..., 0])
+        open_slots = inside & (self.fixed == OPEN)
+        keep = np.floor(self.action_shares[step] * inside.sum(1)).astype(np.int64)
+        given = (torch.as_tensor(confidence), torch.as_tensor(open_slots), torch.as_tensor(keep))
+        chosen = most_confident(*given, self.options.confidence_threshold).numpy()
+        self.action_confidence = np.where(chosen, confidence, self.action_confidence)
+        fixed = np.where(chosen, best, self.fixed)
+        if self.options.remask and step + 1 < len(self.action_shares):
+            held = torch.as_tensor(fixed != OPEN)
+            again = least_confident(torch.as_tensor(self.action_confidence), held, self.options.remask)
+            fixed = np.where(again.numpy(), OPEN, fixed)
+        self.fix(fixed)
+        return float(chosen.sum()), float(confidence[chosen].sum())
 
-    def best_sequences(self, scores: Tensor) -> Tensor:
+    def fix(self, codes: np.ndarray) -> None:
+        """Make ``codes`` ``[B, A]`` the action, here and on the device."""
+        self.fixed = codes
+        self.write_action(torch.as_tensor(codes, device=self.ids.device))
+
+    def best_sequences(self, scores: np.ndarray) -> np.ndarray:
         """Return ``[B, A]`` codes (EOA is ``action_size``), OPEN behind EOA, around what is committed.
 
         Raises:
             TokenError: no sequence of the given slots fills the chunk (well-formed decoding only).
         """
-        best = np.full(self.action.shape, OPEN, np.int64)
-        fixed = self.action.cpu().numpy()
+        best = np.full(self.fixed.shape, OPEN, np.int64)
+        fixed = self.fixed
         if self.options.well_formed:
-            table = scores.cpu().numpy()
             for row in range(self.batch):
-                codes = self.lattice.best(table[row], fixed[row])
+                codes = self.lattice.best(scores[row], fixed[row])
                 best[row, : len(codes) + 1] = [*codes, self.eoa]
         else:
             last = scores.shape[1] - 1 - (fixed[:, ::-1] != OPEN).argmax(1)
             last[(fixed == OPEN).all(1)] = 0
             # What is committed stays, so EOA can no longer come before it.
             before = np.arange(scores.shape[1]) < last[:, None]
-            scores = scores.cpu().numpy().copy()
+            scores = scores.copy()
             scores[before, self.eoa] = -np.inf
             free = np.where(fixed == OPEN, scores.argmax(-1), fixed)
             for row in range(self.batch):
                 ends = np.flatnonzero(free[row] == self.eoa)
                 length = int(ends[0]) + 1 if len(ends) else free.shape[1]
                 best[row, :length] = free[row, :length]
-        return torch.as_tensor(best, device=self.action.device)
+        return best
 
     def actions_open(self) -> bool:
         """Whether any sample still lacks its EOA or a code before it."""
-        ended = (self.action == self.eoa).cumsum(1) > 0
-        return bool(((self.action == OPEN) & ~ended).any())
+        ended = (self.fixed == self.eoa).cumsum(1) > 0
+        return bool(((self.fixed == OPEN) & ~ended).any())
+
+    def images_open(self) -> bool:
+        """Whether any image slot may still be open; a threshold makes it worth asking the device."""
+        if self.ids.device.type == "cuda" and self.options.confidence_threshold is None:
+            return self.visual_left > 0
+        return bool((self.visual == OPEN).any())
+
+    # -- warm start --------------------------------------------------------------------------------
+
+    def begin(self) -> int:
+        """Return the first step; under a warm start the guess fills what would be committed by then."""
+        if self.expected is None or not self.options.warm_start:
+            return 0
+        begin = min(int(self.options.warm_start * self.total), self.total - 1)
+        step = min(begin, len(self.visual_shares))
+        if step and self.visual_shares:
+            self.guess_visual(self.visual_shares[step - 1])
+        step = begin - self.first_action
+        if step > 0 and self.expected.actions is not None:
+            self.guess_action(self.expected.actions, self.action_shares[step - 1])
+        return begin
+
+    def guess_visual(self, share: float) -> None:
+        """Take over guessed image tokens so that ``share`` of all slots stays open."""
+        assert self.expected is not None
+        guess = torch.as_tensor(self.expected.visual, dtype=torch.long, device=self.ids.device)
+        size = self.visual.shape[1]
+        drawn = torch.rand(guess.shape, generator=self.generator, device=self.generator.device)
+        left = torch.full((self.batch,), int(share * size), device=guess.device)
+        known = guess != OPEN
+        # Of the slots without a guess nothing can be taken: they count among those that stay open.
+        taken = most_confident(drawn, known, (left - (~known).sum(1)).clamp_min(0), None)
+        self.write_visual(torch.where(taken, guess, OPEN))
+        self.visual_left = size if bool((~known).any()) else int(share * size)
+
+    def guess_action(self, sequences: list[list[int]], share: float) -> None:
+        """Take over guessed action codes (and EOA) so that ``share`` of each sequence stays open."""
+        drawn = torch.rand(self.fixed.shape, generator=self.generator, device=self.generator.device).cpu()
+        guess = np.full(self.fixed.shape, OPEN, np.int64)
+        for row, codes in enumerate(sequences):
+            guess[row, : len(codes) + 1] = [*codes, self.eoa]
+        inside = guess != OPEN
+        left = torch.as_tensor(np.floor(share * inside.sum(1)).astype(np.int64))
+        taken = most_confident(drawn, torch.as_tensor(inside), left, None).numpy()
+        self.fix(np.where(taken, guess, OPEN))
 
 
 class JD3P(CanvasDecoder):

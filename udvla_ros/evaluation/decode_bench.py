@@ -6,22 +6,28 @@ times are per chunk, image encoding and prefill included, the cold start apart.
 
 from __future__ import annotations
 
-import platform
+import copy
+import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from udvla_ros.decoding.interface import Decoded, DecodeOptions
-from udvla_ros.decoding.registry import make_decoder
-from udvla_ros.evaluation.intervals import stage_percentiles
+from udvla_ros.evaluation import machine
+from udvla_ros.evaluation.decode_rows import Report, counted, matmul_share, ratio_of, row_of
+from udvla_ros.evaluation.public_loop import NAME as PUBLIC_LOOP
+from udvla_ros.evaluation.public_loop import PublicLoop
+from udvla_ros.model.attention import attention_kind
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.policy.policy import Observation, Policy
 from udvla_ros.tokens.layout import Prefix
 
 OBSERVATIONS = 8  # different ones, used in turn
+CAUSAL = ("autoregressive", "jacobi")
 
 
 @dataclass(frozen=True)
@@ -34,77 +40,61 @@ class Contender:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two contenders to relate; ``exact``: both must give the very same tokens."""
+    """Two contenders to relate; ``exact``: both must give the very same tokens.
+
+    ``ready``: until the faster one's actions are final, in place of its end.
+    """
 
     name: str
     faster: str
     slower: str
     exact: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one contender took.
-
-    Attributes:
-        forwards, forward_tokens: of the median chunk, prefill included in the first only.
-        cold_ms: its very first chunk, total.
-        timings_ms: p50, p95, p99 by stage; ``decode`` is prefill + denoise.
-        slots: tokens of one suffix that are decoded, images and action (the published tokens per second
-            count these).
-        slots_per_second: of the median denoising alone, as published; ``chunks_per_second`` of the median total.
-    """
-
-    name: str
-    decoder: str
-    steps: int
-    cached: bool
-    forwards: int
-    forward_tokens: int
-    cold_ms: float
-    timings_ms: dict[str, dict[str, float]]
-    slots: int
-    slots_per_second: float
-    chunks_per_second: float
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How many times faster, by the medians: ``decode`` (prefill + denoise) and the whole ``chunk``.
-
-    ``same_tokens``: whether all tokens of all observations agreed; ``None`` where they need not.
-    """
-
-    decode: float
-    chunk: float
-    same_tokens: bool | None
-
-
-@dataclass
-class Report:
-    """One run; ``weights`` is ``bundle`` or ``random``."""
-
-    bundle: str
-    hash: str
-    weights: str
-    attention: str
-    parameters: int
-    prefix_tokens: int
-    suffix_tokens: int
-    device: str
-    threads: int
-    machine: str
-    torch: str
-    repeat: int
-    rows: list[Row] = field(default_factory=list)
-    ratios: dict[str, Ratio] = field(default_factory=dict)
+    ready: bool = False
 
 
 def jd3p_contenders(steps: int) -> tuple[list[Contender], list[Comparison]]:
     """Return JD3P with its prefix cache against the same decoder that runs every forward in full."""
-    cached = Contender("jd3p", DecodeOptions(steps=steps))
-    full = Contender("jd3p_uncached", DecodeOptions(steps=steps, use_cache=False))
-    return [cached, full], [Comparison("cached_vs_uncached", cached.name, full.name, exact=True)]
+    return contenders(["jd3p", "jd3p_uncached"], DecodeOptions(steps=steps))
+
+
+def contenders(
+    names: Sequence[str],
+    options: DecodeOptions,
+    plain_steps: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> tuple[list[Contender], list[Comparison]]:
+    """Return decoders by name and what of them can be related.
+
+    Args:
+        names: of ``jd3p``, ``jd3p_uncached``, ``independent``, ``autoregressive``, ``jacobi`` and ``public_loop``.
+        options: what they have in common.
+        plain_steps: one more JD3P without any option, with so many steps: ``plain``.
+        changes: one more JD3P with these options changed: ``options``.
+    """
+    made = {
+        name: Contender(
+            name,
+            dataclasses.replace(options, decoder="jd3p", use_cache=False)
+            if name == "jd3p_uncached"
+            else dataclasses.replace(options, decoder=name),
+        )
+        for name in names
+    }
+    if plain_steps:
+        plain = DecodeOptions(steps=plain_steps, schedule=options.schedule, temperature=options.temperature)
+        made["plain"] = Contender("plain", plain)
+    if changes:
+        made["options"] = Contender("options", dataclasses.replace(options, decoder="jd3p", **changes))
+    pairs = [
+        Comparison("cached_vs_uncached", "jd3p", "jd3p_uncached", exact=True),
+        Comparison("jd3p_vs_public_loop", "jd3p", PUBLIC_LOOP),
+        Comparison("jd3p_vs_ar", "jd3p", "autoregressive"),
+        Comparison("jacobi_vs_ar", "jacobi", "autoregressive", exact=True),
+        Comparison("options_vs_plain", "options", "plain"),
+        Comparison("options_vs_ar", "options", "autoregressive"),
+        Comparison("action_ready_vs_ar", "options" if changes else "jd3p", "autoregressive", ready=True),
+    ]
+    return list(made.values()), [pair for pair in pairs if pair.faster in made and pair.slower in made]
 
 
 def observations(bundle: Bundle, count: int, seed: int = 0) -> list[Observation]:
@@ -129,36 +119,74 @@ def measure(
     repeat: int,
     random_weights: bool = False,
     progress: Callable[[], object] = lambda: None,
+    peak: bool = False,
 ) -> Report:
     """Time every contender ``repeat`` times, interleaved, and check the tokens that have to agree.
 
-    ``progress`` is called after every chunk.
+    ``progress`` is called after every chunk. ``peak`` also measures what the machine reaches on plain products and
+    copies, and relates the contenders to it.
     """
     bundle, layout = policy.bundle, policy.config.layout
+    device = bundle.backbone.device
     seen = observations(bundle, min(repeat, OBSERVATIONS))
     report = Report(
         policy.config.name, policy.hash, "random" if random_weights else "bundle", policy.config.attention,
         sum(p.numel() for p in bundle.backbone.lm.parameters()), layout.prefix_length, layout.suffix_length,
-        str(bundle.backbone.device), torch.get_num_threads(), _machine(bundle.backbone.device),
-        torch.__version__, repeat,
+        str(device), torch.get_num_threads(), machine.name(device), torch.__version__, repeat,
+        dataclasses.asdict(bundle.backbone.runtime),
     )  # fmt: skip
-    cold = {c.name: _timed(policy, seen[0], c) for c in contenders}
+    policies = {c.name: _policy(policy, c) for c in contenders}
+    cold, memory = {}, {}
+    counter = machine.PeakMemory(device)
     for contender in contenders:
-        policy.infer(seen[0], contender.options)  # warm: the second run finds its buffers
+        counter.reset()
+        cold[contender.name] = _timed(policies[contender.name], seen[0], contender)
+        memory[contender.name] = counter.mebibytes()
+        progress()
+    if repeat > 1:
+        for contender in contenders:
+            policies[contender.name].infer(seen[0], contender.options)  # warm: the second run finds its buffers
     chunks: dict[str, list] = {c.name: [] for c in contenders}
     for turn in range(repeat):
         for contender in _rotated(contenders, turn):
-            chunks[contender.name].append(policy.infer(seen[turn % len(seen)], contender.options))
+            chunk = policies[contender.name].infer(seen[turn % len(seen)], contender.options)
+            chunks[contender.name].append(chunk)
             progress()
+    measured = machine.measured_peak(device, bundle.backbone.dtype) if peak else None
+    if measured:
+        report.peak_gflops = round(measured.flops / 1e9, 1)
+        report.peak_gbytes_per_second = round(measured.bytes / 1e9, 1)
     for contender in contenders:
-        report.rows.append(_row(contender, chunks[contender.name], cold[contender.name], policy))
+        name, options = contender.name, contender.options
+        row = row_of(name, options, chunks[name], cold[name], policies[name])
+        row = dataclasses.replace(row, peak_memory_mib=memory[name])
+        report.rows.append(counted(row, options, policies[name], measured))
     rows = {row.name: row for row in report.rows}
     for pair in comparisons:
-        same = _same_tokens(bundle, seen, contenders, pair) if pair.exact else None
-        fast, slow = rows[pair.faster].timings_ms, rows[pair.slower].timings_ms
-        ratios = (round(slow[stage]["p50"] / fast[stage]["p50"], 3) for stage in ("decode", "total"))
-        report.ratios[pair.name] = Ratio(*ratios, same)
+        same = _same_tokens(policies, seen, contenders, pair) if pair.exact else None
+        report.ratios[pair.name] = ratio_of(rows[pair.faster], rows[pair.slower], pair.ready, same)
+    if measured and "jd3p" in rows:
+        options = next(c for c in contenders if c.name == "jd3p").options
+        share = matmul_share(rows["jd3p"], options, policy)
+        if share:
+            report.ratios["matmul_share"] = share
+    report.words = list(bundle.backbone.engine().said)
     return report
+
+
+def _policy(policy: Policy, contender: Contender) -> Policy:
+    """Return a policy that can run the contender: decoders of the causal model get the same weights under `causal`."""
+    bundle = policy.bundle
+    if contender.options.decoder == PUBLIC_LOOP:
+        policy._decoders.setdefault(PUBLIC_LOOP, PublicLoop(bundle))
+    if contender.options.decoder not in CAUSAL or bundle.config.attention == "causal":
+        return policy
+    with torch.inference_mode():
+        bundle.backbone.engine()  # one engine for both: it knows nothing of masks
+    backbone = copy.copy(bundle.backbone)
+    backbone.kind = attention_kind("causal")
+    config = dataclasses.replace(bundle.config, attention="causal")
+    return Policy(dataclasses.replace(bundle, config=config, backbone=backbone))
 
 
 def _rotated(contenders: Sequence[Contender], turn: int) -> Iterator[Contender]:
@@ -173,42 +201,20 @@ def _timed(policy: Policy, observation: Observation, contender: Contender) -> fl
     return round(1e3 * (time.perf_counter() - started), 2)
 
 
-def _row(contender: Contender, chunks: Sequence, cold_ms: float, policy: Policy) -> Row:
-    layout, options = policy.config.layout, contender.options
-    timings = [{**c.timings_ms, "decode": c.timings_ms["prefill"] + c.timings_ms["denoise"]} for c in chunks]
-    times = stage_percentiles(timings)
-    action = layout.action_slots + 1
-    slots = action if options.foresight == "off" else layout.suffix_length
-    return Row(
-        contender.name, options.decoder, options.steps,
-        options.use_cache and policy.bundle.backbone.kind.prefix_exact,
-        int(np.median([c.statistics["forwards"] for c in chunks])),
-        int(np.median([c.statistics["forward_tokens"] for c in chunks])),
-        cold_ms, times, slots,
-        round(1e3 * slots / times["denoise"]["p50"], 1), round(1e3 / times["total"]["p50"], 2),
-    )  # fmt: skip
-
-
 def _same_tokens(
-    bundle: Bundle, seen: Sequence[Observation], contenders: Sequence[Contender], pair: Comparison
+    policies: Mapping[str, Policy], seen: Sequence[Observation], contenders: Sequence[Contender], pair: Comparison
 ) -> bool:
     options = {c.name: c.options for c in contenders}
-    return all(
-        _equal(*(_decoded(bundle, one, options[name]) for name in (pair.faster, pair.slower))) for one in seen
-    )
+    names = (pair.faster, pair.slower)
+    return all(_equal(*(_decoded(policies[name], one, options[name]) for name in names)) for one in seen)
 
 
-def _decoded(bundle: Bundle, observation: Observation, options: DecodeOptions) -> Decoded:
-    codes = {name: bundle.vision.encode(image[None]).numpy() for name, image in observation.images.items()}
+def _decoded(policy: Policy, observation: Observation, options: DecodeOptions) -> Decoded:
+    bundle = policy.bundle
+    codes = {name: bundle.vision.encode(image[None]).cpu().numpy() for name, image in observation.images.items()}
     prefix: Prefix = bundle.config.layout.prefix([bundle.text.encode(observation.instruction)], codes)
-    return make_decoder(options.decoder, bundle)(prefix, options, 0)
+    return policy._decoder(options.decoder)(prefix, options, 0)
 
 
 def _equal(a: Decoded, b: Decoded) -> bool:
     return bool((a.visual == b.visual).all()) and a.actions == b.actions
-
-
-def _machine(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {platform.system()}"

@@ -15,6 +15,7 @@ import numpy as np
 from udvla_ros.evaluation import pictures
 from udvla_ros.evaluation.cases import Case
 from udvla_ros.evaluation.intervals import rate_with_interval, stage_percentiles
+from udvla_ros.evaluation.mode_bands import Band, ModeChange, bands, seconds_in
 
 SAME_TIME = 0.1  # s two pictures may differ and still show the same moment; cameras give one every 0.08 s
 SAME_STAMP = 0.005  # s by which stamps may be rounded on their way
@@ -68,6 +69,8 @@ class EpisodeRecord:
             (``stamp``, ``horizon`` and ``dt`` in s, ``timings_ms``, ...).
         success, reason, steps, seconds: the simulation's verdict; steps at 10 Hz and seconds since the first command.
         began, ended: stamps.
+        modes: of the arbiter, the first from before the beginning.
+        bag: folder of its recording, where it was recorded.
     """
 
     case: Case
@@ -80,6 +83,16 @@ class EpisodeRecord:
     seconds: float = 0.0
     began: float = 0.0
     ended: float = 0.0
+    modes: list[ModeChange] = field(default_factory=list)
+    bag: str = ""
+
+    def bands(self) -> list[Band]:
+        """Return who had the arm from the beginning to the end."""
+        return bands(self.modes, self.began, self.ended)
+
+    def mode_at(self, time: float) -> str:
+        """Return the mode at ``time``; empty before the first was heard."""
+        return next((change.mode for change in reversed(self.modes) if change.time <= time), "")
 
     def predict(self, camera: str, due: float, heard: float, image: np.ndarray) -> None:
         """Take a predicted picture; those of one chunk belong together by the time they are pictures of."""
@@ -90,9 +103,11 @@ class EpisodeRecord:
     def line(self) -> str:
         """Return the episode in one line for people."""
         verdict = "success" if self.success else "failure"
+        by_hand = seconds_in(self.bands(), "TELEOP")
+        helped = f", {by_hand:.1f} s by hand" if by_hand else ""
         return (
             f"{self.case.instruction:28} seed {self.case.seed}  {verdict} after {self.seconds:.1f} s, "
-            f"{len(self.chunks)} chunks: {self.reason}"
+            f"{len(self.chunks)} chunks{helped}: {self.reason}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -101,7 +116,8 @@ class EpisodeRecord:
             "seed": self.case.seed, "instruction": self.case.instruction,
             "task": f"{self.case.task.kind}/{self.case.task.colour}", "success": self.success,
             "reason": self.reason, "steps": self.steps, "seconds": round(self.seconds, 2),
-            "chunks": len(self.chunks),
+            "chunks": len(self.chunks), "modes": [band.as_dict() for band in self.bands()],
+            **({"bag": self.bag} if self.bag else {}),
         }  # fmt: skip
 
 
@@ -182,4 +198,5 @@ def film_frames(records: Sequence[EpisodeRecord], scale: int = pictures.SCALE) -
                 text += "   succeeded" if record.success else f"   failed: {record.reason}"
             else:
                 text += f"   {max(0.0, stamp - record.began):.1f} s"
+                text += "   BY HAND" if record.mode_at(stamp) == "TELEOP" else ""
             yield pictures.video_frame(seen, known[-1].images if known else {}, text, record.film.cameras, sizes, scale)

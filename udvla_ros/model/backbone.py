@@ -11,7 +11,7 @@ Logits at position ``i - 1`` predict token ``i`` everywhere: the next-token head
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from transformers import Emu3ForCausalLM, Emu3TextConfig
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.model.attention import AttentionKind, attention_kind, attention_mask
+from udvla_ros.model.engine import Engine
+from udvla_ros.model.runtime import RuntimeOptions
 from udvla_ros.tokens.layout import Layout
 
 
@@ -59,13 +61,20 @@ class StaticCache:
 class Backbone(nn.Module):
     """Emu3 decoder over a :class:`Layout` under one attention kind."""
 
-    def __init__(self, config: Mapping[str, Any], layout: Layout, attention: str = "hybrid") -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        layout: Layout,
+        attention: str = "hybrid",
+        runtime: RuntimeOptions | None = None,
+    ) -> None:
         """Build with fresh weights.
 
         Args:
             config: keywords of ``Emu3TextConfig``; ids and vocabulary size come from the layout.
             layout: the sequence the model speaks.
             attention: a name of :data:`udvla_ros.model.attention.KINDS`.
+            runtime: how decoders run it; see :mod:`udvla_ros.model.engine`.
         """
         super().__init__()
         v = layout.vocabulary
@@ -74,17 +83,27 @@ class Backbone(nn.Module):
         self.layout = layout
         self.kind: AttentionKind = attention_kind(attention)
         self.lm = Emu3ForCausalLM(self.config)
+        self.runtime = runtime or RuntimeOptions()
+        self._engine: Engine | None = None
         template = layout.template
         action_rows = v.action_first + v.action_step * torch.arange(v.action_size)
         buffers = {
-            "suffix_ids": torch.as_tensor(template.ids),
-            "suffix_modality": torch.as_tensor(template.modality),
-            "visual_slots": torch.as_tensor(template.visual_slots),
-            "action_slots": torch.as_tensor(template.action_slots),
+            "suffix_ids": torch.tensor(template.ids),
+            "suffix_modality": torch.tensor(template.modality),
+            "visual_slots": torch.tensor(template.visual_slots),
+            "action_slots": torch.tensor(template.action_slots),
             "action_rows": torch.cat([action_rows, torch.tensor([v.eoa])]),
         }
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
+        """Move or cast everything but the rotary frequencies: in half precision positions would blur."""
+        rotary = self.lm.model.rotary_emb
+        exact = rotary.inv_freq
+        super()._apply(fn, recurse)
+        rotary.inv_freq = exact.to(rotary.inv_freq.device)
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +114,12 @@ class Backbone(nn.Module):
     def dtype(self) -> torch.dtype:
         """The weights' type."""
         return self.lm.lm_head.weight.dtype
+
+    def engine(self) -> Engine:
+        """Return the fast forwards over these weights, as :class:`RuntimeOptions` ask for."""
+        if self._engine is None or self._engine.runtime != self.runtime:
+            self._engine = Engine(self, self.runtime)
+        return self._engine.current()
 
     def new_cache(self, batch: int, suffixes: int = 1) -> StaticCache:
         """Return an empty cache for ``batch`` prefixes with their suffix."""
@@ -120,13 +145,20 @@ class Backbone(nn.Module):
 
     def visual_logits(self, hidden: Tensor) -> Tensor:
         """``[..., hidden] -> [..., visual_size]``: only the codebook's rows of the head."""
-        v = self.layout.vocabulary
-        rows = self.lm.lm_head.weight[v.visual_first : v.visual_first + v.visual_size]
-        return nn.functional.linear(hidden, rows)
+        return nn.functional.linear(hidden, self.visual_head())
 
-    def action_logits(self, hidden: Tensor) -> Tensor:
-        """``[..., hidden] -> [..., action_size + 1]``: the FAST codes, then EOA."""
-        return nn.functional.linear(hidden, self.lm.lm_head.weight[self.action_rows])
+    def visual_head(self) -> Tensor:
+        """Return the head's rows ``[visual_size, hidden]`` of the codebook."""
+        v = self.layout.vocabulary
+        return self.lm.lm_head.weight[v.visual_first : v.visual_first + v.visual_size]
+
+    def action_head(self) -> Tensor:
+        """Return the head's rows ``[action_size + 1, hidden]`` of the FAST codes, then EOA."""
+        return self.lm.lm_head.weight[self.action_rows]
+
+    def action_logits(self, hidden: Tensor, head: Tensor | None = None) -> Tensor:
+        """``[..., hidden] -> [..., action_size + 1]``: the FAST codes, then EOA; ``head`` as gathered before."""
+        return nn.functional.linear(hidden, self.action_head() if head is None else head)
 
     def sequence_mask(
         self, prefix_modality: Tensor, prefix_positions: Tensor, suffixes: int = 1, blind: int = 0

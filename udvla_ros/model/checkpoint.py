@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from udvla_ros.errors import BundleError, ObservationError
 from udvla_ros.model.backbone import Backbone
+from udvla_ros.model.runtime import DTYPES, RuntimeOptions
 from udvla_ros.tokens.action import FastTokenizer
 from udvla_ros.tokens.layout import Layout, View
 from udvla_ros.tokens.normalize import QuantileNormalizer
@@ -34,6 +35,7 @@ from udvla_ros.tokens.text import TextTokenizer
 from udvla_ros.tokens.vision import VisionTokenizer
 
 FORMAT = 1
+SENTENCES = "text/sentences.txt"
 WEIGHTS = "model.safetensors"
 PARTS = (
     WEIGHTS, "vision/config.json", "vision/model.safetensors", "text/tokenizer.json",
@@ -161,7 +163,10 @@ class BundleConfig:
 
 @dataclass
 class Bundle:
-    """A loaded bundle. ``hash`` identifies it in reports and rosbags."""
+    """A loaded bundle. ``hash`` identifies it in reports and rosbags.
+
+    ``sentences`` are those it was trained on, where it tells: what can be said to it without guessing.
+    """
 
     config: BundleConfig
     backbone: Backbone
@@ -170,6 +175,7 @@ class Bundle:
     fast: FastTokenizer
     normalizer: QuantileNormalizer
     hash: str = ""
+    sentences: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise BundleError where two parts do not speak of the same tokens."""
@@ -212,6 +218,8 @@ class Bundle:
         self.text.save(folder / "text")
         self.fast.save(folder / "action")
         self.normalizer.save(folder / "action", self.config.name)
+        if self.sentences:
+            (folder / SENTENCES).write_text("\n".join(self.sentences) + "\n")
         if card is not None:
             (folder / "README.md").write_text(card)
         parts = {name: sha256(folder / name) for name in part_files(folder)}
@@ -221,8 +229,14 @@ class Bundle:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path, device: str | torch.device = "cpu", verify: bool = True) -> Bundle:
-        """Read a bundle.
+    def load(
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        verify: bool = True,
+        runtime: RuntimeOptions | None = None,
+    ) -> Bundle:
+        """Read a bundle. ``runtime`` says how its decoder is run; its ``threads`` are set for the whole process.
 
         Raises:
             BundleError: a part is missing, changed since it was saved, or does not fit the others; or the
@@ -247,15 +261,24 @@ class Bundle:
             raise BundleError(f"{folder / WEIGHTS} does not fit config.json: {reason}") from error
         except SafetensorError as error:
             raise BundleError(f"{folder / WEIGHTS} cannot be read: {one_line(error)}; copy it again") from error
-        action = config.action
+        action, runtime = config.action, runtime or RuntimeOptions()
+        if runtime.threads:
+            torch.set_num_threads(runtime.threads)
+        backbone.runtime = runtime
         bundle = cls(
-            config, backbone.to(device).eval(), VisionTokenizer.load(folder / "vision", device),
+            config, backbone.to(device, DTYPES[runtime.dtype]).eval(), VisionTokenizer.load(folder / "vision", device),
             TextTokenizer.load(folder / "text"),
             FastTokenizer.load(folder / "action", action.chunk, action.dimensions),
-            QuantileNormalizer.load(folder / "action"), sha256(path),
+            QuantileNormalizer.load(folder / "action"), sha256(path), read_sentences(folder),
         )  # fmt: skip
         bundle.check()
         return bundle
+
+
+def read_sentences(folder: Path) -> tuple[str, ...]:
+    """Return the sentences a bundle was trained on; none where it does not tell."""
+    path = folder / SENTENCES
+    return tuple(path.read_text().splitlines()) if path.is_file() else ()
 
 
 def checked_device(device: str | torch.device) -> torch.device:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from std_srvs.srv import Trigger
 
 from udvla_ros.errors import UdvlaError
 from udvla_ros.evaluation.cases import Case
+from udvla_ros.evaluation.mode_bands import ModeChange, bands
 from udvla_ros.evaluation.recording import EpisodeRecord, Film
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import images, runtime
@@ -31,7 +33,9 @@ from udvla_ros.nodes import images, runtime
 TO_REST = 0.5  # s that a stop may take, before the scene is set anew
 SEEN = 0.3  # s after which the arbiter has surely measured the arm where the new scene put it
 AFTERMATH = 0.9  # s watched beyond an episode's end: what the last chunk foresaw comes within it
+HELP = 30.0  # s an episode may last longer while a person helps
 FIRST_CHUNK = 15.0  # s that a policy may take to its first chunk
+TOGETHER = 0.05  # s between a mode and its reason
 CONTROL_DT = 0.1
 OVER = ("succeeded", "failed")
 T = TypeVar("T")
@@ -51,6 +55,7 @@ class DemoClient:
         cameras: which cameras are recorded; the first one's prediction is on ``policy_node/predicted_image``.
         health: returns a line when the graph is broken, else an empty string; looked at while waiting.
         context: rclpy context.
+        record: whether recorder_node runs and is to record each episode.
     """
 
     def __init__(
@@ -59,15 +64,17 @@ class DemoClient:
         cameras: Sequence[str] | None = None,
         health: Callable[[], str] = lambda: "",
         context: rclpy.Context | None = None,
+        record: bool = False,
     ) -> None:
+        self._recorded = record
         self.node = rclpy.create_node("demo_client", context=context)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self.node)
         self._health = health
-        self._cameras = list(cameras or robot.cameras)
+        self._cameras = list(robot.cameras if cameras is None else cameras)
         self._record: EpisodeRecord | None = None
         self._episode: dict[str, Any] = {}
-        self._mode = ""
+        self._mode = self._reason = ""
         self._values: dict[str, dict[str, str]] = {}
         self._clients: dict[str, Any] = {}
         subscribe = self.node.create_subscription
@@ -78,6 +85,7 @@ class DemoClient:
         subscribe(String, "policy_node/chunk_info", self._on_chunk, runtime.STATE_QOS)
         subscribe(String, "sim_node/episode", self._on_episode, runtime.LATCHED_QOS)
         subscribe(String, "arbiter/mode", self._on_mode, runtime.LATCHED_QOS)
+        subscribe(String, "arbiter/mode_reason", self._on_reason, runtime.LATCHED_QOS)
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
 
     # -- in ----------------------------------------------------------------------------------------------
@@ -99,6 +107,15 @@ class DemoClient:
 
     def _on_mode(self, message: String) -> None:
         self._mode = message.data
+        if self._record is not None:
+            self._record.modes.append(ModeChange(self.now(), message.data, self._reason))
+
+    def _on_reason(self, message: String) -> None:
+        self._reason = message.data
+        record = self._record
+        # Mode and reason are two topics: the one that comes second completes what the first said.
+        if record is not None and record.modes and self.now() - record.modes[-1].time < TOGETHER:
+            record.modes[-1] = replace(record.modes[-1], reason=message.data)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -165,17 +182,22 @@ class DemoClient:
         """
         self._prepare(case)
         self._record = record = EpisodeRecord(case, Film(self._cameras))
+        record.modes.append(ModeChange(self.now(), self._mode, self._reason))
         try:
             self._need(lambda: record.film.stamps(), "an image")
+            if self._recorded:
+                record.bag = self._recorder("start")
             answer = self._trigger("arbiter_node/engage_policy")
             if not answer.success:
                 raise GraphFailed(f"the arbiter did not engage the policy: {answer.message}")
             record.began = self.now()
             if self.wait(lambda: record.chunks or self._over(), FIRST_CHUNK):
                 record.began = self.now()
-                self.wait(self._over, case.limit * CONTROL_DT)
+                self._watch(record, case.limit * CONTROL_DT)
             self._note_end(record, case)
             self.wait(lambda: False, AFTERMATH)
+            if self._recorded:
+                self._recorder("stop_success" if record.success else "stop_failure")
         finally:
             self._record = None
         self._trigger("arbiter_node/stop")
@@ -194,6 +216,28 @@ class DemoClient:
         self.wait(lambda: False, SEEN)
         self._need(lambda: self._trigger("arbiter_node/reset").success, "the arm to be reset")
         self._need(lambda: self._mode == "HOLD", "mode HOLD")
+
+    def _watch(self, record: EpisodeRecord, limit: float) -> None:
+        """Wait for the end; the time in which somebody else had the arm, while a person helps, is not the policy's."""
+        deadline = record.began + limit
+
+        def over() -> bool:
+            listed = bands(record.modes, record.began, self.now())
+            helped = [
+                band.end - band.begin
+                for before, band in zip([None, *listed], listed, strict=False)
+                if band.mode == "TELEOP" or (band.mode == "HOLD" and before is not None and before.mode == "TELEOP")
+            ]
+            return self._over() or self.now() > deadline + min(sum(helped), HELP)
+
+        self.wait(over, limit + HELP)
+
+    def _recorder(self, service: str) -> str:
+        """Call recorder_node and return what it says: the folder of the bag."""
+        answer = self._trigger(f"recorder_node/{service}")
+        if not answer.success:
+            raise GraphFailed(f"recorder_node did not {service.replace('_', ' with ')}: {answer.message}")
+        return answer.message
 
     def _over(self) -> bool:
         return self._episode.get("state") in OVER
@@ -228,11 +272,11 @@ class DemoClient:
 
 
 @contextmanager
-def joined(robot: RobotDescription, health: Callable[[], str]) -> Iterator[DemoClient]:
+def joined(robot: RobotDescription, health: Callable[[], str], record: bool = False) -> Iterator[DemoClient]:
     """Join the graph of this process's ROS environment for the length of a block."""
     context = rclpy.Context()
     rclpy.init(context=context)
-    client = DemoClient(robot, health=health, context=context)
+    client = DemoClient(robot, health=health, context=context, record=record)
     try:
         yield client
     finally:

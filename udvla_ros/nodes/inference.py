@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from udvla_ros.errors import ObservationError, UdvlaError
 from udvla_ros.motion.action_space import JointTargets
 from udvla_ros.policy.observe import CommandHistory, ObservationBuffer, ObservationRefused
 
+T = TypeVar("T")
 PATIENCE = 0.25  # s without a new image after which the thread looks why
 
 
@@ -27,7 +28,10 @@ class InfersChunks(Protocol):
     config: Any
 
     def infer(self, observation: Any, options: Any, seed: int) -> Any:
-        """Return a chunk: ``actions`` [K, 7], ``dt``, ``predicted`` images, ``timings_ms``."""
+        """Return a chunk: ``actions`` [K, 7], ``dt``, ``predicted`` images, ``timings_ms``.
+
+        Where the options have a ``warm_start`` and a chunk went before, it is given as ``previous``.
+        """
 
 
 class TurnsActionsIntoJoints(Protocol):
@@ -53,7 +57,9 @@ class Settings:
 class Result:
     """A chunk ready for the arbiter: joint targets due ``(k + 1) dt`` after ``stamp``.
 
-    The next observation is due ``execute`` seconds after this one.
+    The next observation is due ``execute`` seconds after this one; ``played`` steps were due before this one was
+    ready, so that the plan in force has them. ``image_stamps`` (s, by camera), ``options``
+    and ``commanded`` (the joints the deltas start from) are what a recording needs to compute the chunk again.
     """
 
     chunk: Any
@@ -63,6 +69,10 @@ class Result:
     seed: int
     instruction: str
     timings_ms: dict[str, float]
+    image_stamps: Mapping[str, float] = field(default_factory=dict)
+    options: Any = None
+    commanded: np.ndarray | None = None
+    played: int = 0
 
 
 class InferenceLoop:
@@ -78,6 +88,8 @@ class InferenceLoop:
         on_refusal: takes the kind and the line of each refusal, in this thread.
         on_bug: takes any other exception; the loop goes on.
         clock: seconds now.
+        warm_up: called with options that :meth:`options_changed` announced, between two inferences, so that no chunk
+            is the first of its kind.
     """
 
     def __init__(
@@ -92,12 +104,13 @@ class InferenceLoop:
         on_refusal: Callable[[str, str], None],
         on_bug: Callable[[Exception], None],
         clock: Callable[[], float],
+        warm_up: Callable[[Any], object] = lambda options: None,
     ) -> None:
         self._policy, self._space = policy, space
         self._observations, self._history = observations, history
         self._settings, self._make_observation = settings, make_observation
         self._on_result, self._on_refusal, self._on_bug = on_result, on_refusal, on_bug
-        self._clock = clock
+        self._clock, self._warm_up = clock, warm_up
         self._changed = threading.Condition()
         self._wanted = False
         self._ended = False
@@ -105,6 +118,8 @@ class InferenceLoop:
         self._valid_from = 0.0
         self._due = 0.0
         self._tried = 0.0
+        self._previous: Any = None
+        self._options_changed = False
         self.count = 0
         self.superseded = 0
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -127,7 +142,14 @@ class InferenceLoop:
         self._generation += 1
         self._valid_from = self._clock()
         self._due = self._tried = 0.0
+        self._previous = None  # what the last chunk foresaw was for another instruction, or before a pause
         self._changed.notify_all()
+
+    def options_changed(self) -> None:
+        """The settings have other options now: warm up with them when there is time, and use them from then on."""
+        with self._changed:
+            self._options_changed = True
+            self._changed.notify_all()
 
     def notify(self) -> None:
         """A new image has come."""
@@ -142,7 +164,7 @@ class InferenceLoop:
         self._thread.join(30.0)
 
     def _ready(self) -> bool:
-        if self._ended:
+        if self._ended or self._options_changed:
             return True
         if not self._wanted:
             return False
@@ -157,29 +179,40 @@ class InferenceLoop:
                 if self._ended:
                     return
                 generation, wanted = self._generation, self._wanted
+                turned, self._options_changed = self._options_changed, False
                 overdue = self._clock() - max(self._due, self._valid_from) > 2 * PATIENCE
+            if turned:
+                self._guarded(lambda: self._warm_up(self._settings().options))
+                continue
             if not wanted or not (in_time or overdue):
                 continue
             if not in_time and time.monotonic() - looked < PATIENCE:
                 continue
             looked = time.monotonic()
-            try:
-                result = self._once()
-            except ObservationRefused as error:
-                self._on_refusal(error.kind, str(error))
-                continue
-            except UdvlaError as error:
-                self._on_refusal(type(error).__name__, str(error))
-                continue
-            except Exception as error:  # a bug must not end the thread: the arm rests, the log has it
-                self._on_bug(error)
+            result = self._guarded(self._once)
+            if result is None:
                 continue
             with self._changed:
                 if generation != self._generation:
                     self.superseded += 1
                     continue
                 self._due = result.stamp + result.execute
+                self._previous = result.chunk
             self._on_result(result)
+
+    def _guarded(self, act: Callable[[], T]) -> T | None:
+        """Return what ``act`` returns; None where it fails, which is told and does not end the thread."""
+        try:
+            return act()
+        except ObservationRefused as error:
+            self._on_refusal(error.kind, str(error))
+        except UdvlaError as error:
+            self._previous = None  # a chunk that could not be used is no guess at the next one
+            self._on_refusal(type(error).__name__, str(error))
+        except Exception as error:  # a bug must not end the thread: the arm rests, the log has it
+            self._previous = None
+            self._on_bug(error)
+        return None
 
     def _once(self) -> Result:
         begin = self._clock()
@@ -195,7 +228,10 @@ class InferenceLoop:
         commanded = self._history.at(frames.stamp)  # without it there is nothing to add deltas to
         seed = int(np.random.SeedSequence((settings.base_seed, self.count)).generate_state(1)[0])
         observation = self._make_observation(dict(frames.images), settings.instruction, frames.stamp)
-        chunk = self._policy.infer(observation, settings.options, seed)
+        with self._changed:
+            previous = self._previous if getattr(settings.options, "warm_start", 0) else None
+        extra = {} if previous is None else {"previous": previous}
+        chunk = self._policy.infer(observation, settings.options, seed, **extra)
         inferred = self._clock()
         actions = np.asarray(chunk.actions)
         if not np.isfinite(actions).all():
@@ -212,4 +248,7 @@ class InferenceLoop:
         timings["kinematics"] = (end - inferred) * 1e3
         timings["frame_to_trajectory"] = (end - frames.stamp) * 1e3
         execute = settings.execute_steps * chunk.dt - 1e-3
-        return Result(chunk, targets, frames.stamp, execute, seed, settings.instruction, timings)
+        return Result(
+            chunk, targets, frames.stamp, execute, seed, settings.instruction, timings,
+            frames.stamps, settings.options, commanded, int((end - frames.stamp) / chunk.dt),
+        )  # fmt: skip

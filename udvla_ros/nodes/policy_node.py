@@ -27,12 +27,13 @@ from trajectory_msgs.msg import JointTrajectory
 from udvla_ros.errors import ObservationError, UdvlaError
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import images, runtime
-from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Rate, Report, Samples
+from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Rate, Report, StageTimes
 from udvla_ros.nodes.inference import InferenceLoop, Result, Settings
 from udvla_ros.nodes.messages import message_from_arrays
 from udvla_ros.nodes.parameters import Parameters
-from udvla_ros.nodes.policy_parts import TABLE, bundle_defaults, decode_options, load_policy, make_observation
+from udvla_ros.nodes.policy_parts import RUNTIME, TABLE, decode_options, load_policy, make_observation
 from udvla_ros.policy import contract
+from udvla_ros.policy.knobs import KNOBS, differences, parameters_of
 from udvla_ros.policy.observe import CommandHistory, ObservationBuffer
 
 RECENT = 2.0  # s for which a refusal colours the diagnostics
@@ -44,14 +45,14 @@ class PolicyNode(LifecycleNode):
     """The policy in the graph.
 
     Args:
-        load: makes a policy of (bundle, device, threads); tests give a scripted one.
+        load: makes a policy of (bundle, device, the parameters that say how it runs); tests give a scripted one.
         options: makes the decoder's options of the policy and the parameter values.
         observe: makes the policy's observation of (images, instruction, stamp).
     """
 
     def __init__(
         self,
-        load: Callable[[str, str, int], Any] = load_policy,
+        load: Callable[[str, str, dict[str, Any]], Any] = load_policy,
         options: Callable[[Any, dict[str, Any]], Any] = decode_options,
         observe: Callable[[dict[str, np.ndarray], str, float], Any] = make_observation,
     ) -> None:
@@ -67,7 +68,8 @@ class PolicyNode(LifecycleNode):
         self._refusal, self._refused_at = "", -np.inf
         self._refusals: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
-        self._latencies: dict[str, Samples] = {}
+        self._latencies = StageTimes()
+        self._in_use: Any = None  # options of the last chunk
         self._cold_start = 0.0
         self._chunks = 0
         self._rates = {"chunks": Rate(5.0)}
@@ -96,7 +98,7 @@ class PolicyNode(LifecycleNode):
         values = self.parameters.values()
         robot = RobotDescription.load(values["robot"])
         begin = time.perf_counter()
-        policy = self._load(values["bundle"], values["device"], values["threads"])
+        policy = self._load(values["bundle"], values["device"], {name: values[name] for name in RUNTIME})
         loaded = time.perf_counter()
         space = contract.check(policy.config, robot)
         cameras = list(policy.config.cameras)
@@ -118,6 +120,7 @@ class PolicyNode(LifecycleNode):
         self._loop = InferenceLoop(
             policy, space, self._observations, self._history, self._settings, self._observe,
             self._on_result, self._on_refusal, self._on_bug, lambda: runtime.now(self),
+            lambda options: policy.warm_up(options, runs=1),
         )  # fmt: skip
         self._listen()
         self._warn_of_unknown_words()
@@ -130,7 +133,7 @@ class PolicyNode(LifecycleNode):
     def _take_defaults(self, policy: Any) -> None:
         """Let the bundle's own options be the values of the parameters that nobody has given."""
         given = set(self._parameter_overrides)
-        defaults = {name: v for name, v in bundle_defaults(policy.options()).items() if name not in given}
+        defaults = {name: v for name, v in parameters_of(policy.options()).items() if name not in given}
         self.set_parameters_atomically([Parameter(name, value=value) for name, value in defaults.items()])
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -209,8 +212,7 @@ class PolicyNode(LifecycleNode):
     def _on_image(self, name: str, topic: str, message: Image | CompressedImage) -> None:
         self._rates[name].note(runtime.now(self))
         try:
-            convert = images.compressed_to_rgb if isinstance(message, CompressedImage) else images.to_rgb
-            pixels = convert(message, topic)
+            pixels = images.message_to_rgb(message, topic)
         except ObservationError as error:
             self._observations.spoil(name, str(error))
             return
@@ -267,6 +269,8 @@ class PolicyNode(LifecycleNode):
             self._instruct(changed["instruction"])
         if "only_when_engaged" in changed:
             self._decide()
+        if self._loop is not None and any(knob.name in changed for knob in KNOBS):
+            self._loop.options_changed()
 
     def _settings(self) -> Settings:
         values = self.parameters.values()
@@ -288,20 +292,32 @@ class PolicyNode(LifecycleNode):
                 robot.command_names, times, np.hstack([targets.q, fingers]), stamp=result.stamp
             )
         )
-        for name, value in result.timings_ms.items():
-            self._latencies.setdefault(name, Samples()).add(value)
+        if self._in_use is not None and result.options != self._in_use:
+            self._latencies.turned(differences(self._in_use, result.options))
+        self._in_use = result.options
+        self._latencies.add(result.timings_ms)
         self._chunks += 1
         self._rates["chunks"].note(runtime.now(self))
+        self._info.publish(String(data=json.dumps(self._describe(result))))
+        self._publish_predicted(result)
+
+    def _publish_predicted(self, result: Result) -> None:
+        """Paint the future and publish it, last of all and only for those who look: the arm has its chunk."""
+        publishers = {self._cameras[0]: self._predicted, **self._predicted_others}
+        if not any(publisher.get_subscription_count() for publisher in publishers.values()):
+            return
+        dt, targets = result.chunk.dt, result.targets
         # The picture carries the time it is a picture of: the end of the chunk.
         stamp = runtime.to_stamp(result.stamp + dt * len(targets.q))
         for name, pixels in (result.chunk.predicted or {}).items():
-            publisher = self._predicted if name == self._cameras[0] else self._predicted_others.get(name)
+            publisher = publishers.get(name)
             if publisher is None:
                 continue
             message = images.fill_image(Image(), pixels, "rgb8")
             message.header.stamp, message.header.frame_id = stamp, f"{name}_camera_optical_frame"
             publisher.publish(message)
-        self._info.publish(String(data=json.dumps(self._describe(result))))
+        if "image_decode" in result.chunk.timings_ms:
+            self._latencies.add({"image_decode": result.chunk.timings_ms["image_decode"]})
 
     def _describe(self, result: Result) -> dict[str, object]:
         return {
@@ -311,8 +327,13 @@ class PolicyNode(LifecycleNode):
             "dt": result.chunk.dt,
             "instruction": result.instruction,
             "seed": result.seed,
+            "image_stamps": dict(result.image_stamps),
+            "options": dict(vars(result.options)),
+            "runtime": {name: self.parameters[name] for name in ("device", *RUNTIME)},
+            "commanded": None if result.commanded is None else result.commanded.tolist(),
             "actions": np.asarray(result.chunk.actions, float).round(6).tolist(),
             "timings_ms": {name: round(value, 3) for name, value in result.timings_ms.items()},
+            "played_steps": result.played,
             "cold_start_ms": round(self._cold_start, 1),
             "bundle": self._policy.config.name,
             "bundle_hash": self._policy.hash,
@@ -344,8 +365,8 @@ class PolicyNode(LifecycleNode):
         }
         values |= {f"{name}_hz": rate.hz(now) for name, rate in self._rates.items()}
         values |= {f"refused/{kind}": count for kind, count in sorted(self._refusals.items())}
-        for stage, samples in list(self._latencies.items()):
-            values |= {f"{stage}_ms_{key}": value for key, value in samples.percentiles().items()}
+        values |= {f"knob/{name}": value for name, value in parameters_of(self._in_use).items()}
+        values |= self._latencies.values()
         if self._policy is None:
             return (ERROR if self._failure else WARN), self._failure or "not configured", values
         values |= {f"{n}_age_s": "never" if a is None else a for n, a in self._observations.ages(now).items()}

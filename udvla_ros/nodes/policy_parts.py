@@ -6,18 +6,28 @@ torch is imported inside the functions: the node declares and refuses its parame
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from udvla_ros.errors import ConfigError
 from udvla_ros.nodes.parameters import Entry
+from udvla_ros.policy.knobs import KNOBS, options_of
 
+RUNTIME = ("threads", "dtype", "weights", "compile")  # how inference runs here: chosen at start, for good
 TABLE = (
     Entry("bundle", "models/udvla-nano-ur5e", "checkpoint bundle", read_only=True),
     Entry("robot", "config/robots/ur5e_sim.yaml", "robot file", read_only=True),
     Entry("device", "cpu", "where inference runs: cpu, cuda, cuda:0", read_only=True),
     Entry("threads", 0, "CPU threads of inference; 0: all cores but one", 0, 256, read_only=True),
+    Entry(
+        "dtype", "float32", "number type of the decoder", read_only=True, choices=("float32", "bfloat16", "float16")
+    ),
+    Entry("weights", "float", "the decoder's weights: as stored, or int8", read_only=True, choices=("float", "int8")),
+    Entry(
+        "compile", "off", "compile the decoder at configure, which takes minutes; auto: if that makes it faster",
+        read_only=True, choices=("off", "auto", "on"),
+    ),
     Entry("autostart", False, "configure and activate at start, without a lifecycle manager", read_only=True),
     Entry(
         "camera_reliability", "best_effort", "reliability asked of the cameras", read_only=True,
@@ -28,59 +38,35 @@ TABLE = (
         "rest while arbiter/mode says that something else has the arm; without an arbiter, always run",
     ),
     Entry("instruction", "", "what to do, in words; a later message on instruction replaces it"),
-    # These start as the bundle says, unless they are given.
-    Entry("denoise_steps", 8, "denoising steps of the future images", 1, 256),
-    Entry("action_steps", 0, "denoising steps of the actions; 0: as many as denoise_steps", 0, 256),
-    Entry("temperature", 0.0, "of sampling; 0: the most likely tokens", 0.0, 5.0),
-    Entry("confidence_threshold", 0.0, "commit every token above this probability at once; 0: off", 0.0, 1.0),
-    Entry("decoder", "jd3p", "how tokens are decoded"),
-    Entry(
-        "foresight", "full", "decode the future images with the actions, half of their tokens, or none",
-        choices=("full", "sketch", "off"),
-    ),
+    # The knobs of decoding start as the bundle says, unless they are given.
+    *(Entry(k.name, k.default, k.description, k.low, k.high, k.choices) for k in KNOBS),
     Entry("execute_steps", 0, "steps played before the next observation; 0: half a chunk", 0, 64),
     Entry("base_seed", 0, "seed from which each inference's seed is drawn", 0, 2**31 - 1),
 )  # fmt: skip
 
 
-def load_policy(bundle: str, device: str, threads: int) -> Any:
-    """Load a bundle; torch is imported here and not before."""
+def load_policy(bundle: str, device: str, runtime: Mapping[str, Any]) -> Any:
+    """Load a bundle; torch is imported here and not before.
+
+    Args:
+        bundle, device: as :meth:`udvla_ros.policy.Policy.load` takes them.
+        runtime: the parameters of :data:`RUNTIME`.
+    """
+    from udvla_ros.model.runtime import RuntimeOptions
     from udvla_ros.policy import Policy
 
     # One core stays free for the arbiter and the driver: a late command is a step in the arm's motion.
-    return Policy.load(bundle, device=device, threads=threads or max(1, (os.cpu_count() or 2) - 1))
+    threads = runtime["threads"] or max(1, (os.cpu_count() or 2) - 1)
+    return Policy.load(bundle, device, runtime=RuntimeOptions(**{**runtime, "threads": threads}))
 
 
 def decode_options(policy: Any, values: dict[str, Any]) -> Any:
     """Return the decoder's options of these parameter values; the rest is as the bundle says.
 
     Raises:
-        UdvlaError: a value that the decoder does not know.
+        UdvlaError: a value that the decoder does not know, or a decoder that the bundle does not allow.
     """
-    from udvla_ros.decoding.registry import DECODERS
-
-    if values["decoder"] not in DECODERS:
-        raise ConfigError(f"decoder is '{values['decoder']}'; known: {', '.join(DECODERS)}")
-    return policy.options(
-        steps=values["denoise_steps"],
-        action_steps=values["action_steps"] or None,
-        temperature=values["temperature"],
-        confidence_threshold=values["confidence_threshold"] or None,
-        decoder=values["decoder"],
-        foresight=values["foresight"],
-    )
-
-
-def bundle_defaults(options: Any) -> dict[str, Any]:
-    """Return the parameter values that say what the bundle's own decoding options say."""
-    return {
-        "denoise_steps": options.steps,
-        "action_steps": options.action_steps or 0,
-        "temperature": float(options.temperature),
-        "confidence_threshold": float(options.confidence_threshold or 0.0),
-        "decoder": options.decoder,
-        "foresight": options.foresight,
-    }
+    return policy.check(policy.options(**options_of(values)))
 
 
 def make_observation(pictures: dict[str, np.ndarray], instruction: str, stamp: float) -> Any:

@@ -48,6 +48,11 @@ def check(config: Any, robot: RobotDescription) -> Any:
             f"{bundle} speaks action space '{config.action_space}', known are {', '.join(SPACES)}: "
             "this version cannot run it"
         )
+    if config.action_space == "tcp_delta" and len(robot.joints) < 6:
+        raise ContractError(
+            f"{bundle} moves the TCP in six directions (tcp_delta), robot '{robot.name}' has {len(robot.joints)} "
+            "joints and cannot hold an orientation: use a bundle of action space joint_delta or joint_absolute"
+        )
     if robot.gripper is None:
         raise ContractError(
             f"{bundle} commands a gripper, robot '{robot.name}' has none: add gripper to {robot.path.name}"

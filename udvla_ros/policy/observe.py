@@ -1,7 +1,8 @@
 """What the policy may look at: the newest images that belong together, or a reason why there are none.
 
-Nothing is guessed and nothing is filled in. A camera that is absent, late, out of step, frozen or black
-stops the policy, and the refusal says which and why.
+Nothing is guessed and nothing is filled in. A camera that is absent, late, out of step, frozen or blind
+stops the policy, and the refusal says which and why. Cameras are matched here by their stamps, and the commanded
+joints are those of that very time (:class:`CommandHistory`): one way for all, with or without message_filters.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from udvla_ros.errors import ObservationError
 class ObservationRefused(ObservationError):
     """There is no observation the policy may act on.
 
-    ``kind`` is one word for counting: missing, stale, future, skew, frozen, dark, encoding.
+    ``kind`` is one word for counting: missing, unstamped, stale, future, skew, frozen, dark, bright, flat,
+    encoding, command.
     """
 
     def __init__(self, kind: str, text: str) -> None:
@@ -29,11 +31,15 @@ class ObservationRefused(ObservationError):
 
 @dataclass(frozen=True)
 class Frames:
-    """Images of all cameras that belong together; ``stamp`` is that of the oldest, in seconds."""
+    """Images of all cameras that belong together; ``stamp`` is that of the oldest, in seconds.
+
+    ``stamps`` has each camera's own: with them a recording tells which images a chunk was made of.
+    """
 
     images: Mapping[str, np.ndarray]
     stamp: float
     skew: float
+    stamps: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,35 @@ class Guards:
         frozen_after: seconds of exactly the same picture. A real sensor's noise never repeats; a rendered
             scene at rest does, so a simulation leaves this off.
         dark_below: mean brightness (0 to 255) under which a picture is black: a cap, a dead exposure.
+        bright_above: mean brightness above which it is washed out: an open exposure, the sun.
+        flat_below: spread (standard deviation of the numbers) under which it shows nothing: a covered lens, a
+            decoder's grey. A picture of a plain wall has noise of its own above 2.
     """
 
     max_age: float = 0.5
     max_skew: float = 0.1
     frozen_after: float = 0.0
     dark_below: float = 2.0
+    bright_above: float = 253.0
+    flat_below: float = 0.0
+
+
+def why_blind(image: np.ndarray, guards: Guards) -> tuple[str, str]:
+    """Return the kind and the words for a picture that shows nothing, or two empty strings.
+
+    Args:
+        image: uint8 [h, w, 3]; looked at every few pixels, which is enough and takes 0.5 ms for VGA, not 9.
+    """
+    step = max(1, min(image.shape[:2]) // 64)
+    image = image[::step, ::step]
+    mean = float(image.mean())
+    if guards.dark_below > 0 and mean < guards.dark_below:
+        return "dark", f"is black (mean {mean:.1f} of 255); cap or exposure?"
+    if guards.bright_above > 0 and mean > guards.bright_above:
+        return "bright", f"is washed out (mean {mean:.1f} of 255); lower its exposure"
+    if guards.flat_below > 0 and float(image.std()) < guards.flat_below:
+        return "flat", f"shows one colour only (spread {image.std():.1f} of 255); is its lens covered?"
+    return "", ""
 
 
 class _Camera:
@@ -123,23 +152,30 @@ class ObservationBuffer:
                     raise ObservationRefused("encoding", state.problem)
                 if not state.frames:
                     raise ObservationRefused("missing", f"no image of camera '{name}' has come yet; is it running?")
-            together = min(state.frames[-1][0] for state in self._cameras.values())
+            newest = {name: state.frames[-1][0] for name, state in self._cameras.items()}
+            together = min(newest.values())
             chosen = {
                 name: min(state.frames, key=lambda frame: abs(frame[0] - together))
                 for name, state in self._cameras.items()
             }
             unchanged = {name: state.unchanged_since for name, state in self._cameras.items()}
-        self._check(chosen, unchanged, now)
-        stamps = [stamp for stamp, _ in chosen.values()]
+        # The newest first: beside a camera that is gone, the frames chosen to match it are old as well.
+        self._check_times(newest, now)
+        self._check_times({name: stamp for name, (stamp, _) in chosen.items()}, now)
+        self._check(chosen, unchanged)
+        stamps = {name: stamp for name, (stamp, _) in chosen.items()}
         images = {name: image for name, (_, image) in chosen.items()}
-        return Frames(images, min(stamps), max(stamps) - min(stamps))
+        first, last = min(stamps.values()), max(stamps.values())
+        return Frames(images, first, last - first, stamps)
 
-    def _check(
-        self, chosen: Mapping[str, tuple[float, np.ndarray]], unchanged: Mapping[str, float], now: float
-    ) -> None:
+    def _check_times(self, stamps: Mapping[str, float], now: float) -> None:
         guards = self.guards
-        for name, (stamp, image) in chosen.items():
+        for name, stamp in stamps.items():
             age = now - stamp
+            if stamp <= 0.0:
+                raise ObservationRefused(
+                    "unstamped", f"images of camera '{name}' carry no time; let its driver fill in header.stamp"
+                )
             if not age <= guards.max_age:
                 raise ObservationRefused(
                     "stale", f"camera '{name}' is {age:.2f} s old, {guards.max_age:g} s are allowed; is it running?"
@@ -148,15 +184,18 @@ class ObservationBuffer:
                 raise ObservationRefused(
                     "future", f"camera '{name}' is stamped {-age:.2f} s in the future; synchronise the clocks"
                 )
+
+    def _check(self, chosen: Mapping[str, tuple[float, np.ndarray]], unchanged: Mapping[str, float]) -> None:
+        guards = self.guards
+        for name, (stamp, image) in chosen.items():
             frozen = stamp - unchanged[name]
             if guards.frozen_after > 0 and frozen > guards.frozen_after:
                 raise ObservationRefused(
                     "frozen", f"camera '{name}' has sent the very same picture for {frozen:.1f} s; restart it"
                 )
-            if guards.dark_below > 0 and image.mean() < guards.dark_below:
-                raise ObservationRefused(
-                    "dark", f"camera '{name}' is black (mean {image.mean():.1f} of 255); cap or exposure?"
-                )
+            kind, text = why_blind(image, guards)
+            if kind:
+                raise ObservationRefused(kind, f"camera '{name}' {text}")
         stamps = {name: stamp for name, (stamp, _) in chosen.items()}
         first, last = min(stamps, key=stamps.__getitem__), max(stamps, key=stamps.__getitem__)
         skew = stamps[last] - stamps[first]

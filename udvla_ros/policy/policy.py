@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import cv2
 import numpy as np
 import torch
 
-from udvla_ros.decoding.interface import Decoded, DecodeOptions, Decoder
+from udvla_ros.decoding.guess import remaining
+from udvla_ros.decoding.interface import DecodeOptions, Decoder, Guess
 from udvla_ros.decoding.registry import make_decoder
 from udvla_ros.errors import BundleError, ObservationError
 from udvla_ros.model.checkpoint import Bundle, BundleConfig
+from udvla_ros.model.runtime import RuntimeOptions
 from udvla_ros.resources import find
 from udvla_ros.tokens.layout import Prefix, View
 
@@ -48,17 +51,30 @@ class ActionChunk:
         actions: float32 ``[K, D]`` in the bundle's convention and physical units; action ``k`` is due at
             ``stamp + (k + 1) * dt``.
         dt, stamp: seconds.
-        predicted: uint8 RGB future image per camera; empty unless ``foresight`` is ``full``.
-        timings_ms: ``image_encode``, ``prefill``, ``denoise``, ``detokenise``, ``total``.
+        timings_ms: ``image_encode``, ``prefill``, ``denoise``, ``detokenise`` (of the actions), ``action_ready``
+            (until all actions are final), ``total``. ``image_decode`` joins them when the pictures are asked for.
         statistics: forwards, steps and confidences of the decoder, and whether Jacobi ``converged``.
+        codes: what was decoded, for the guess at the next chunk: VQ codes of the future ``[V]``, FAST codes.
     """
 
     actions: np.ndarray
     dt: float
     stamp: float
-    predicted: dict[str, np.ndarray]
     timings_ms: dict[str, float]
     statistics: dict[str, Any] = field(default_factory=dict)
+    codes: tuple[np.ndarray, list[int]] | None = None
+    _paint: Callable[[], dict[str, np.ndarray]] = field(default=dict, repr=False)
+
+    @cached_property
+    def predicted(self) -> dict[str, np.ndarray]:
+        """The future as uint8 RGB image per camera, painted when it is first asked for, which takes longer than
+        anything but denoising; empty where the future was not decoded to its end.
+        """
+        started = time.perf_counter()
+        images = self._paint()
+        if images:
+            self.timings_ms["image_decode"] = 1e3 * (time.perf_counter() - started)
+        return images
 
 
 class Policy:
@@ -67,20 +83,28 @@ class Policy:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self._decoders: dict[str, Decoder] = {}
+        self._text_ids = lru_cache(maxsize=64)(lambda words: tuple(bundle.text.encode(words)))
 
     @classmethod
     def load(
-        cls, folder: str | Path, device: str | torch.device = "cpu", threads: int | None = None
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        threads: int | None = None,
+        runtime: RuntimeOptions | None = None,
     ) -> Policy:
         """Load a bundle by path or shipped name (``models/...``).
+
+        ``threads`` is ``runtime.threads`` for those who want nothing else of it.
 
         Raises:
             BundleError: see :meth:`udvla_ros.model.checkpoint.Bundle.load`.
             ConfigError: there is no such folder.
         """
+        runtime = runtime or RuntimeOptions()
         if threads:
-            torch.set_num_threads(threads)
-        return cls(Bundle.load(find(folder), device))
+            runtime = dataclasses.replace(runtime, threads=threads)
+        return cls(Bundle.load(find(folder), device, runtime=runtime))
 
     @property
     def config(self) -> BundleConfig:
@@ -88,76 +112,142 @@ class Policy:
         return self.bundle.config
 
     @property
+    def runtime(self) -> RuntimeOptions:
+        """How it is run here."""
+        return self.bundle.backbone.runtime
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.bundle.backbone.device
+
+    @property
     def hash(self) -> str:
         """Identity of the bundle, for reports and rosbags."""
         return self.bundle.hash
 
     def options(self, **changes: Any) -> DecodeOptions:
-        """Return the bundle's own decoding options, with changes."""
+        """Return the bundle's own decoding options, with changes.
+
+        Raises:
+            BundleError: the bundle's own are not known here.
+            ConfigError: a change is out of range.
+        """
         try:
             stored = DecodeOptions(**self.config.decoding)
         except TypeError as error:
             raise BundleError(f"the bundle's decoding options are not ours: {error}") from error
         return dataclasses.replace(stored, **changes)
 
+    def check(self, options: DecodeOptions) -> DecodeOptions:
+        """Return the options if this bundle can be decoded with them.
+
+        Raises:
+            ConfigError: there is no such decoder, or it needs another attention than the bundle has.
+        """
+        self._decoder(options.decoder)
+        return options
+
     def unknown_words(self, instruction: str) -> list[str]:
         """Return the words this bundle never saw; a caller should warn about them."""
         return self.bundle.text.unknown_words(instruction)
 
     def warm_up(self, options: DecodeOptions | None = None, runs: int = 2) -> float:
-        """Run on a grey observation until nothing is cold; return the last run's total in ms."""
+        """Run on a grey observation until nothing is cold, pictures included; return the last run's total in ms."""
+        options = options or self.options()
         images = {v.name: np.full((v.height, v.width, 3), 127, np.uint8) for v in self.config.views}
-        words = self.bundle.text.decode([1]) or "go"
-        chunk = [self.infer(Observation(images, words), options) for _ in range(runs)][-1]
-        return chunk.timings_ms["total"]
+        grey = Observation(images, self.bundle.text.decode([1]) or "go")
+        chunk = self.infer(grey, options)
+        for _ in range(runs - 1):
+            chunk = self.infer(grey, options)
+        total = chunk.timings_ms["total"]
+        if options.warm_start:  # the way that every chunk but the first will take
+            total = self.infer(grey, options, previous=chunk).timings_ms["total"]
+        _ = chunk.predicted
+        return total
 
     def infer(
-        self, observation: Observation, options: DecodeOptions | None = None, seed: int = 0
+        self,
+        observation: Observation,
+        options: DecodeOptions | None = None,
+        seed: int = 0,
+        previous: ActionChunk | None = None,
     ) -> ActionChunk:
-        """Return the chunk for one observation. See :meth:`infer_batch` for errors."""
-        return self.infer_batch([observation], options, seed)[0]
+        """Return the chunk for one observation. See :meth:`infer_batch`."""
+        return self.infer_batch([observation], options, seed, [previous])[0]
 
-    @torch.inference_mode()
     def infer_batch(
-        self, observations: Sequence[Observation], options: DecodeOptions | None = None, seed: int = 0
+        self,
+        observations: Sequence[Observation],
+        options: DecodeOptions | None = None,
+        seed: int = 0,
+        previous: Sequence[ActionChunk | None] | None = None,
     ) -> list[ActionChunk]:
         """Return one chunk per observation, decoded together.
+
+        Args:
+            observations: any number.
+            options: the bundle's own where there are none.
+            seed: of the samples.
+            previous: the last chunk of each observation's episode, whose future and remaining actions are the first
+                guess under ``warm_start``; ignored without it. ``None`` begins anew, as after a new instruction.
 
         Raises:
             ObservationError: a camera is missing or an image is not uint8 RGB.
             TokenError: the instruction is empty or too long, or the decoded codes are malformed.
         """
         options = options or self.options()
+        last = list(previous or [None] * len(observations))
+        elapsed = [self._elapsed(c, o) if options.warm_start else None for c, o in zip(last, observations, strict=True)]
+        chunks: dict[int, ActionChunk] = {}
+        for steps in dict.fromkeys(elapsed):  # a guess is one for the whole batch: in the graph there is one anyway
+            rows = [row for row, value in enumerate(elapsed) if value == steps]
+            guess = None if steps is None else self._guess([last[row] for row in rows], steps)
+            decoded = self._infer([observations[row] for row in rows], options, seed, guess)
+            chunks |= dict(zip(rows, decoded, strict=True))
+        return [chunks[row] for row in range(len(observations))]
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _infer(
+        self, observations: Sequence[Observation], options: DecodeOptions, seed: int, guess: Guess | None
+    ) -> list[ActionChunk]:
         started = time.perf_counter()
         codes = self._encode(observations)
-        text = [self.bundle.text.encode(o.instruction) for o in observations]
+        text = [list(self._text_ids(o.instruction)) for o in observations]
         prefix: Prefix = self.config.layout.prefix(text, codes)
         encoded = time.perf_counter()
-        decoded = self._decoder(options.decoder)(prefix, options, seed)
+        decoded = self._decoder(options.decoder)(prefix, options, seed, guess)
         denoised = time.perf_counter()
         actions = [self._actions(sequence) for sequence in decoded.actions]
-        predicted = self._images(decoded) if options.foresight == "full" else {}
         finished = time.perf_counter()
+        own = dict(decoded.timings_ms)
+        # A decoder that goes on with the images after the last action says when the actions were final.
+        after = own["denoise"] - own.pop("action_ready", own["denoise"])
         timings = {
             "image_encode": 1e3 * (encoded - started),
-            **decoded.timings_ms,
+            **own,
             "detokenise": 1e3 * (finished - denoised),
+            "action_ready": 1e3 * (finished - started) - after,
             "total": 1e3 * (finished - started),
         }
         statistics = {
             "forwards": decoded.forwards,
             "converged": decoded.converged,
+            "warm": guess is not None,
             "forward_tokens": sum(step.forward_tokens for step in decoded.steps),
             "steps": [dataclasses.asdict(step) for step in decoded.steps],
             "action_codes": [len(sequence) for sequence in decoded.actions],
         }
         dt = 1.0 / self.config.control_hz
         return [
-            ActionChunk(a, dt, o.stamp, {n: i[row] for n, i in predicted.items()}, timings, statistics)
-            for row, (a, o) in enumerate(zip(actions, observations, strict=True))
-        ]
-
-    # -- parts -------------------------------------------------------------------------------------
+            ActionChunk(
+                actions[row], dt, o.stamp, dict(timings), statistics, (decoded.visual[row], decoded.actions[row]),
+                partial(self._paint, decoded.visual[row]),
+            )
+            for row, o in enumerate(observations)
+        ]  # fmt: skip
 
     def _decoder(self, name: str) -> Decoder:
         if name not in self._decoders:
@@ -165,13 +255,31 @@ class Policy:
         return self._decoders[name]
 
     def _encode(self, observations: Sequence[Observation]) -> dict[str, np.ndarray]:
-        """Return VQ codes ``[B, rows, cols]`` per camera."""
-        return {
-            view.name: self.bundle.vision.encode(
-                np.stack([fitted(o.images.get(view.name), view) for o in observations])
-            ).cpu().numpy()
-            for view in self.config.views
-        }  # fmt: skip
+        """Return VQ codes ``[B, rows, cols]`` per camera; views of one size go through the network together.
+
+        Others do not: padded to one size they would see each other's borders in every group norm.
+        """
+        sizes: dict[tuple[int, int], list[View]] = {}
+        for view in self.config.views:
+            sizes.setdefault((view.height, view.width), []).append(view)
+        codes: dict[str, np.ndarray] = {}
+        for views in sizes.values():
+            images = np.stack([fitted(o.images.get(view.name), view) for view in views for o in observations])
+            parts = np.split(self.bundle.vision.encode(images).cpu().numpy(), len(views))
+            codes |= {view.name: part for view, part in zip(views, parts, strict=True)}
+        return codes
+
+    def _elapsed(self, chunk: ActionChunk | None, observation: Observation) -> int | None:
+        """Return the steps of a chunk that were due by an observation; None: it has nothing to say about it."""
+        if chunk is None or chunk.codes is None:
+            return None
+        steps = round((observation.stamp - chunk.stamp) / chunk.dt)
+        return steps if 0 <= steps < len(chunk.actions) else None
+
+    def _guess(self, chunks: Sequence[ActionChunk | None], elapsed: int) -> Guess:
+        codes = [chunk.codes for chunk in chunks if chunk is not None and chunk.codes is not None]
+        visual, actions = np.stack([c[0] for c in codes]), [c[1] for c in codes]
+        return remaining(visual, actions, self.bundle.fast, elapsed, self.config.layout.action_slots)
 
     def _actions(self, codes: list[int]) -> np.ndarray:
         actions = self.bundle.normalizer.denormalize(self.bundle.fast.decode(codes)).astype(np.float32)
@@ -180,9 +288,12 @@ class Policy:
             actions[:, gripper] = np.where(actions[:, gripper] > 0, 1.0, -1.0)
         return actions
 
-    def _images(self, decoded: Decoded) -> dict[str, np.ndarray]:
-        codes = self.config.layout.split_views(decoded.visual)
-        return {name: self.bundle.vision.decode(grid) for name, grid in codes.items()}
+    def _paint(self, visual: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the images of the codes ``[V]`` of one future; none where a code is missing."""
+        if (visual < 0).any():
+            return {}
+        codes = self.config.layout.split_views(visual[None])
+        return {name: self.bundle.vision.decode(grid)[0] for name, grid in codes.items()}
 
 
 def fitted(image: np.ndarray | None, view: View) -> np.ndarray:

@@ -1,0 +1,288 @@
+"""What each way to save forwards promises: exact ones change no token, approximate ones are bounded."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from udvla_ros.decoding.guess import remaining
+from udvla_ros.decoding.independent import Independent
+from udvla_ros.decoding.interface import Decoded, DecodeOptions, Guess
+from udvla_ros.decoding.jd3p import JD3P
+from udvla_ros.errors import ConfigError
+
+VISUAL_SLOTS, SUFFIX, ACTIONS = 10, 29, 15
+models = st.integers(0, 5)
+kinds = st.sampled_from(["hybrid", "causal", "merged"])
+plain = st.builds(
+    dict,
+    steps=st.integers(1, 6),
+    action_steps=st.one_of(st.none(), st.integers(1, 6)),
+    temperature=st.sampled_from([0.0, 1.0]),
+    confidence_threshold=st.one_of(st.none(), st.floats(0.05, 1.0)),
+    schedule=st.sampled_from(["public", "paper"]),
+    foresight=st.sampled_from(["full", "sketch", "off"]),
+)
+
+
+@functools.lru_cache(maxsize=32)
+def decoder(kind: str, model: int, which: type = JD3P) -> JD3P | Independent:
+    return which(tiny.backbone(kind, model), tiny.fast().lattice(tiny.ACTION_SLOTS))
+
+
+def decode(kind="hybrid", model=0, guess=None, which=JD3P, seed=3, **options) -> Decoded:
+    prefix = tiny.prefix([[1, 2, 3], [4]], model)
+    return decoder(kind, model, which)(prefix, DecodeOptions(**options), seed, guess)
+
+
+def same(a: Decoded, b: Decoded) -> None:
+    assert a.visual.tolist() == b.visual.tolist()
+    assert a.actions == b.actions
+
+
+def well_formed(decoded: Decoded) -> None:
+    for codes in decoded.actions:
+        assert tiny.fast().decode(codes).shape == (tiny.CHUNK, tiny.DIMENSIONS)
+
+
+# -- exact -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["hybrid", "causal"])
+def test_text_kept_from_the_last_call_changes_no_token(kind):
+    """One decoder through scenes and sentences; each answer is that of a decoder that never saw another."""
+    one = JD3P(tiny.backbone(kind), tiny.fast().lattice(tiny.ACTION_SLOTS))
+    run = []
+    engine = one.backbone.engine()
+    original = engine.hidden
+    engine.hidden = lambda ids, *rest: run.append(ids.shape[1]) or original(ids, *rest)
+    options = DecodeOptions(steps=3)
+    words = [[[1, 2, 3]], [[1, 2, 3]], [[4]], [[4]], [[4]], [[1, 2, 3]], [[2, 1, 3]]]
+    prefills = []
+    for scene, text in enumerate(words):
+        prefix = tiny.prefix(text, scene)
+        run.clear()
+        found = one(prefix, options, 0)
+        prefills.append(run[0])
+        same(found, JD3P(tiny.backbone(kind), tiny.fast().lattice(tiny.ACTION_SLOTS))(prefix, options, 0))
+    images = tiny.layout().image_tokens
+    whole = images + tiny.TEXT_SLOTS
+    assert prefills == [whole, images, whole, images, images, whole, whole]
+
+
+def test_text_is_not_kept_when_the_weights_change():
+    one = JD3P(tiny.backbone("hybrid", 0), tiny.fast().lattice(tiny.ACTION_SLOTS))
+    prefix, options = tiny.prefix([[1, 2, 3]], 0), DecodeOptions(steps=3)
+    one(prefix, options, 0)
+    one.backbone.lm.load_state_dict(tiny.backbone("hybrid", 1).lm.state_dict())
+    same(one(prefix, options, 0), decoder("hybrid", 1)(prefix, options, 0))
+
+
+def test_text_is_not_kept_when_a_prefill_failed(monkeypatch):
+    one = JD3P(tiny.backbone("hybrid", 0), tiny.fast().lattice(tiny.ACTION_SLOTS))
+    options, engine = DecodeOptions(steps=2), one.backbone.engine()
+    one(tiny.prefix([[1, 2, 3]]), options, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_norm", lambda *_: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            one(tiny.prefix([[4, 5]]), options, 0)
+    prefix = tiny.prefix([[4, 5]], 2)
+    same(one(prefix, options, 0), decoder("hybrid", 0)(prefix, options, 0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(kinds, models, plain)
+def test_stopping_when_ready_gives_the_same_action(kind, model, options):
+    whole = decode(kind, model, **options)
+    short = decode(kind, model, **options, stop_when_ready=True)
+    assert short.actions == whole.actions
+    assert short.forwards <= whole.forwards
+    known = short.visual >= 0
+    assert (short.visual[known] == whole.visual[known]).all()
+
+
+def test_stopping_when_ready_saves_the_image_steps_that_are_left():
+    options = {"steps": 12}  # a short action is complete before the schedule's end
+    saved = [
+        len(decode(model=m, **options).steps) - len(decode(model=m, **options, stop_when_ready=True).steps)
+        for m in range(6)
+    ]
+    assert max(saved) > 0
+    assert min(saved) >= 0
+
+
+# -- refresh -----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(kinds, models, plain, st.sampled_from([JD3P, Independent]))
+def test_refreshing_every_step_is_exact(kind, model, options, which):
+    same(decode(kind, model, which=which, **options), decode(kind, model, which=which, **options, refresh=1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(kinds, models, plain, st.integers(2, 9))
+def test_delayed_caching_runs_fewer_tokens_and_stays_complete(kind, model, options, refresh):
+    exact = decode(kind, model, **options)
+    delayed = decode(kind, model, **options, refresh=refresh)
+    well_formed(delayed)
+    assert ((delayed.visual >= 0) == (exact.visual >= 0)).all() or options["foresight"] == "sketch"
+    first = delayed.steps[0]
+    assert first.forward_tokens == exact.steps[0].forward_tokens  # the first step runs everything
+    if kind == "merged":  # nothing is cached there, so nothing can be frozen
+        same(exact, delayed)
+
+
+def test_rows_that_are_run_between_refreshes():
+    tokens = [s.forward_tokens for s in decode(steps=6, refresh=3).steps]
+    assert [tokens[0], tokens[3]] == [SUFFIX, SUFFIX]
+    assert all(count < SUFFIX for count in (tokens[2], tokens[4], tokens[5]))
+    never = [s.forward_tokens for s in decode(steps=6, refresh=100).steps]
+    assert never[0] == SUFFIX
+    assert sum(never) < sum(tokens)
+
+
+def test_rows_whose_token_changed_are_always_run():
+    """After each step the cache holds keys and values of the token that stands there, not of MASK."""
+    net = tiny.backbone("hybrid", 1)
+    one = JD3P(net, tiny.fast().lattice(tiny.ACTION_SLOTS))
+    engine = net.engine()
+    original, seen = engine.hidden, {}
+
+    def watched(ids, span, cache, outputs=None):
+        where = span.index if span.index is not None else torch.arange(span.first, span.last).expand(len(ids), -1)
+        seen.update({(int(p)): int(i) for p, i in zip(where[0], ids[0], strict=True)})
+        return original(ids, span, cache, outputs)
+
+    engine.hidden = watched
+    canvases = []
+    run = one.canvas.states
+
+    def states(self, first, last, outputs):
+        found = run(self, first, last, outputs)
+        n = self.length
+        canvases.append([seen[n + p] == int(self.ids[0, p]) for p in range(first, last)])
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one.canvas, "states", states)
+        one(tiny.prefix([[1, 2, 3]], 1), DecodeOptions(steps=6, refresh=4), 0)
+    assert len(canvases) == 6
+    assert all(all(step) for step in canvases)
+
+
+# -- remask ------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(kinds, models, plain, st.floats(0.05, 0.95))
+def test_remasked_chunks_are_complete_and_end_in_time(kind, model, options, share):
+    found = decode(kind, model, **options, remask=share)
+    well_formed(found)
+    exact = decode(kind, model, **options)
+    if options["foresight"] == "full":
+        assert (found.visual >= 0).all()
+    limit = max(options["steps"], options["action_steps"] or options["steps"])
+    assert len(found.steps) <= limit
+    assert sum(s.visual_committed for s in found.steps) >= sum(s.visual_committed for s in exact.steps)
+
+
+def test_share_of_zero_is_none_and_a_share_commits_some_twice():
+    for model in range(4):
+        same(decode(model=model, steps=5, remask=0.0), decode(model=model, steps=5))
+    found = decode(steps=5, remask=0.5)
+    assert sum(s.visual_committed for s in found.steps) > 2 * VISUAL_SLOTS
+    assert decode(steps=1, remask=0.5).visual.tolist() == decode(steps=1).visual.tolist()
+
+
+def test_remasking_revises_tokens():
+    differing = sum(
+        decode(model=m, steps=6, remask=0.4).visual.tolist() != decode(model=m, steps=6).visual.tolist()
+        for m in range(6)
+    )
+    assert differing > 0
+
+
+# -- warm start --------------------------------------------------------------------------------------
+
+
+def guess_of(decoded: Decoded) -> Guess:
+    return Guess(decoded.visual, decoded.actions)
+
+
+@settings(max_examples=30, deadline=None)
+@given(kinds, models, plain)
+def test_without_share_or_guess_nothing_changes(kind, model, options):
+    exact = decode(kind, model, **options)
+    same(exact, decode(kind, model, guess=guess_of(decode(kind, 0)), **options))
+    same(exact, decode(kind, model, **options, warm_start=0.6))
+
+
+@settings(max_examples=40, deadline=None)
+@given(kinds, models, plain, st.floats(0.05, 0.95), st.sampled_from([JD3P, Independent]))
+def test_warm_chunks_are_complete_and_shorter(kind, model, options, share, which):
+    guess = guess_of(decode(kind, (model + 1) % 6))
+    found = decode(kind, model, guess, which, **options, warm_start=share)
+    well_formed(found)
+    if options["foresight"] == "full":
+        assert (found.visual >= 0).all()
+    assert len(found.steps) <= len(decode(kind, model, which=which, **options).steps)
+
+
+def test_the_guess_fills_what_would_be_committed_by_then():
+    guess = Guess(np.full((2, VISUAL_SLOTS), 7), None)
+    shares = JD3P(tiny.backbone(), tiny.fast().lattice(tiny.ACTION_SLOTS))
+    seen = []
+    original = shares.canvas.step
+
+    def step(self, number):
+        if not seen:
+            seen.append((number, self.visual.clone(), self.fixed.copy()))
+        return original(self, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shares.canvas, "step", step)
+        shares(tiny.prefix([[1], [2]]), DecodeOptions(steps=8, warm_start=0.5), 0, guess)
+    number, visual, action = seen[0]
+    assert number == 4
+    assert ((visual == 7).sum(1) == VISUAL_SLOTS - 7).all()  # cos(pi/4) of ten slots stay open: seven
+    assert ((visual == -1).sum(1) == 7).all()
+    assert (action == -1).all()
+
+
+def test_unknown_slots_of_a_guess_stay_open():
+    visual = np.full((2, VISUAL_SLOTS), -1)
+    visual[0, :2] = 3
+    found = decode(guess=Guess(visual, None), steps=8, warm_start=0.8)
+    assert (found.visual >= 0).all()
+
+
+def test_remaining_actions_are_those_of_the_last_chunk_shifted():
+    fast = tiny.fast()
+    chunk = tiny.chunks(1, seed=5)
+    codes = fast.encode_batch(chunk, clip=True)
+    guess = remaining(np.zeros((1, VISUAL_SLOTS), int), codes, fast, 2, tiny.ACTION_SLOTS)
+    assert guess.actions is not None
+    then, now = fast.decode(codes[0]), fast.decode(guess.actions[0])
+    step = 1.0 / fast.scale  # what rounding of four coefficients may add up to
+    assert np.abs(now[:2] - then[2:]).max() < 2 * step
+    assert np.abs(now[2:] - then[3]).max() < 2 * step
+    assert remaining(np.zeros((1, VISUAL_SLOTS), int), codes, fast, 2, 2).actions is None  # no room for them
+    beyond = remaining(np.zeros((1, VISUAL_SLOTS), int), codes, fast, 99, tiny.ACTION_SLOTS)
+    assert beyond.actions is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [({"refresh": 0}, "refresh is 0"), ({"remask": 1.0}, "remask is 1.0"), ({"remask": -0.1}, "remask"),
+     ({"warm_start": 1.0}, "warm_start is 1.0"), ({"warm_start": float("nan")}, "warm_start")],
+)  # fmt: skip
+def test_wrong_options_are_named(wrong, named):
+    with pytest.raises(ConfigError, match=named):
+        DecodeOptions(**wrong)
