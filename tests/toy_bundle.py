@@ -10,8 +10,8 @@ from transformers import Emu3VQVAE
 
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.model.checkpoint import ActionConvention, Bundle, BundleConfig
-from udvla_ros.sim.scene import COLOURS
 from udvla_ros.sim.phrasings import NOUNS, PHRASINGS, WAYS
+from udvla_ros.sim.scene import COLOURS
 from udvla_ros.tokens.action import FastTokenizer
 from udvla_ros.tokens.layout import Layout, View, Vocabulary
 from udvla_ros.tokens.normalize import QuantileNormalizer

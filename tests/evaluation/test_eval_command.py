@@ -82,3 +82,29 @@ def test_names_of_tasks():
     assert suite.kinds_of("swap,touch,touch") == ("swap", "touch")
     with pytest.raises(ConfigError):
         suite.kinds_of("")
+
+
+def test_every_knob_of_decoding_is_taken_and_told(bundle, short):
+    report = evaluate(
+        bundle, short, "--task", "touch", "--episodes", "2", "--latency-samples", "1", "--steps", "4",
+        "--action-steps", "2", "--stop-when-ready", "--refresh", "2", "--remask", "0.1", "--warm-start", "0.5",
+        "--schedule", "paper", "--confidence-threshold", "0.9",
+    )  # fmt: skip
+    wanted = {"steps": 4, "action_steps": 2, "stop_when_ready": True, "refresh": 2, "remask": 0.1, "warm_start": 0.5}
+    assert report["options"]["decoding"].items() >= wanted.items()
+    assert not report["tasks"]["touch"]["refused_chunks"], "a warm start of several worlds went wrong"
+
+
+def test_two_ways_of_decoding_are_compared_on_the_same_episodes(bundle, short, capsys):
+    more = ("--task", "touch", "--episodes", "3", "--latency-samples", "0")
+    first = evaluate(bundle, short, *more, "--steps", "1")
+    (short / "f.json").rename(short / "first.json")
+    second = evaluate(bundle, short, *more, "--steps", "3", "--against", "first.json")
+    for name in ("seed", "task", "instruction", "condition"):
+        assert [e[name] for e in first["episodes"]] == [e[name] for e in second["episodes"]], name
+    told = second["against"]
+    assert told["pairs"] == 3 == told["both"] + told["only_first"] + told["only_second"] + told["neither"]
+    assert "3 pairs" in capsys.readouterr().out
+    arguments = ["eval", "--bundle", str(bundle), *more, "--against", "nowhere.json"]
+    assert cli.main(arguments) == 2
+    assert "nowhere.json is no report" in capsys.readouterr().err

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import queue
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from udvla_ros.errors import ConfigError
 from udvla_ros.motion.action_space import JointTargets
+from udvla_ros.motion.errors import UnreachableTarget
 from udvla_ros.nodes.inference import InferenceLoop, Settings
 from udvla_ros.policy.observe import CommandHistory, Guards, ObservationBuffer
 
@@ -160,3 +163,88 @@ def test_a_bug_does_not_end_the_thread(bench):
     bench.targets = targets
     bench.frame(100.1)
     assert bench.result().stamp == 100.1
+
+
+# -- options that change while it runs ---------------------------------------------------------------
+
+
+def warm(bench, share=0.5):
+    """Let the bench take part in warm starts, and note what it is given."""
+    given = []
+    infer = bench.infer
+
+    def noting(observation, options, seed, previous=None):
+        given.append(previous)
+        return infer(observation, options, seed)
+
+    bench.infer = noting
+    bench.settings = replace(bench.settings, options=SimpleNamespace(warm_start=share))
+    return given
+
+
+def test_the_last_chunk_goes_along_where_a_warm_start_is_asked_for(bench):
+    given = warm(bench)
+    bench.frame(100.0)
+    first = bench.result()
+    bench.frame(100.4)
+    bench.result()
+    assert given == [None, first.chunk]
+    bench.settings = replace(bench.settings, options=SimpleNamespace(warm_start=0.0))
+    bench.frame(100.8)
+    bench.result()
+    assert given[2] is None
+
+
+@pytest.mark.parametrize("event", ["instruction", "engage", "unusable chunk", "bug"])
+def test_a_warm_start_ends_where_the_last_chunk_has_nothing_to_say(bench, event):
+    given = warm(bench)
+    bench.frame(100.0)
+    bench.result()
+    if event == "instruction":
+        bench.loop.restart()
+    elif event == "engage":
+        bench.loop.want(False)
+        bench.loop.want(True)
+    else:
+        targets, error = bench.targets, {"unusable chunk": UnreachableTarget("out of reach"), "bug": KeyError("no")}
+        bench.targets = lambda *_: (_ for _ in ()).throw(error[event])
+        bench.frame(100.4)
+        (bench.refusals if event == "unusable chunk" else bench.bugs).get(timeout=10.0)
+        bench.targets = targets
+    bench.frame(100.5)
+    bench.result()
+    assert given[-1] is None
+
+
+def test_new_options_are_warmed_up_before_they_meet_an_observation(bench):
+    events = []
+    bench.loop._warm_up = lambda options: events.append(("warm up", options))
+    infer = bench.infer
+    bench.infer = lambda observation, options, seed: events.append(("infer", options)) or infer(observation, None, seed)
+    bench.frame(100.0)
+    bench.result()
+    bench.settings = replace(bench.settings, options="new")
+    bench.loop.options_changed()
+    bench.frame(100.4)
+    bench.result()
+    assert events == [("infer", None), ("warm up", "new"), ("infer", "new")]
+
+
+def test_options_that_cannot_be_warmed_up_are_told_and_do_not_end_the_thread(bench):
+    def refuse(options):
+        raise ConfigError("no such decoder")
+
+    bench.loop._warm_up = refuse
+    bench.loop.options_changed()
+    assert bench.refusals.get(timeout=10.0) == ("ConfigError", "no such decoder")
+    bench.frame(100.0)
+    assert bench.result().stamp == 100.0
+
+
+def test_the_steps_that_were_due_meanwhile_are_counted(bench):
+    bench.leave = queue.Queue()
+    bench.frame(100.0)
+    bench.entered.get(timeout=10.0)
+    bench.time = 100.25
+    bench.leave.put(None)
+    assert bench.result().played == 2

@@ -16,7 +16,7 @@ def loaded(module: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["arbiter_node", "sim_node", "jtc", "policy_node"])
+@pytest.mark.parametrize("module", ["arbiter_node", "sim_node", "jtc", "policy_node", "recorder_node", "doctor"])
 def test_no_torch_before_a_bundle_is_loaded(module):
     assert not loaded(f"udvla_ros.nodes.{module}") & {"torch", "transformers"}
 

@@ -91,6 +91,63 @@ def test_black_picture():
     assert kind_of(buffer, 1.0) == "dark"
 
 
+def test_washed_out_and_featureless_pictures():
+    white = ObservationBuffer(["front"])
+    white.add("front", np.full((4, 4, 3), 255, np.uint8), 1.0)
+    assert kind_of(white, 1.0) == "bright"
+    covered = ObservationBuffer(["front"], Guards(flat_below=2.0))
+    covered.add("front", np.full((4, 4, 3), 90, np.uint8), 1.0)
+    assert kind_of(covered, 1.0) == "flat"
+    covered.add("front", np.random.default_rng(0).integers(80, 100, (4, 4, 3), dtype=np.uint8), 1.1)
+    covered.take(1.1)
+
+
+def test_guards_at_zero_are_off():
+    buffer = ObservationBuffer(["front"], Guards(dark_below=0.0, bright_above=0.0, flat_below=0.0))
+    for k, level in enumerate((0, 255, 90)):
+        buffer.add("front", np.full((4, 4, 3), level, np.uint8), 1.0 + 0.1 * k)
+        buffer.take(1.0 + 0.1 * k)
+
+
+def test_images_without_a_time_are_refused_with_the_mend():
+    buffer = ObservationBuffer(["front"])
+    buffer.add("front", GREY, 0.0)
+    with pytest.raises(ObservationRefused, match=r"header.stamp") as error:
+        buffer.take(100.0)
+    assert error.value.kind == "unstamped"
+
+
+def test_a_camera_that_repeats_one_message_goes_stale():
+    buffer = ObservationBuffer(["front"], Guards(max_age=0.3))
+    for _ in range(20):
+        buffer.add("front", GREY, 10.0)
+    buffer.take(10.2)
+    assert kind_of(buffer, 10.4) == "stale"
+
+
+def test_one_camera_frozen_or_gone_stops_all_and_is_named():
+    guards = Guards(max_age=0.5, frozen_after=1.0)
+    buffer = ObservationBuffer(["front", "wrist"], guards)
+    for k in range(15):
+        buffer.add("front", picture(k), 10.0 + 0.1 * k)
+        buffer.add("wrist", GREY, 10.0 + 0.1 * k)
+    with pytest.raises(ObservationRefused, match=r"'wrist'.*very same picture"):
+        buffer.take(11.4)
+    for k in range(15, 25):
+        buffer.add("front", picture(k), 10.0 + 0.1 * k)
+    with pytest.raises(ObservationRefused, match=r"'wrist' is 1.00 s old"):
+        buffer.take(12.4)
+
+
+def test_a_clock_that_jumps_ahead_and_back_is_refused_meanwhile_and_recovers():
+    buffer = ObservationBuffer(["front"])
+    buffer.add("front", picture(1), 10.0)
+    buffer.add("front", picture(2), 500.0)
+    assert kind_of(buffer, 10.1) == "future"
+    buffer.add("front", picture(3), 10.2)
+    assert buffer.take(10.2).stamp == 10.2
+
+
 def test_unreadable_camera_is_told_until_a_good_image_comes():
     buffer = ObservationBuffer(["front"])
     buffer.add("front", GREY, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,13 @@ from typing import Any
 from udvla_ros.cli.data import positive
 from udvla_ros.errors import ConfigError
 
+# Sub-commands beside the flat form; each module has register(subparsers).
+WHAT = (
+    "udvla_ros.cli.eval_faults",
+    "udvla_ros.cli.eval_takeovers",
+    "udvla_ros.cli.eval_table",
+    "udvla_ros.cli.eval_results",
+)  # fmt: skip
 DUMPED = 4  # episodes per task that --dump draws
 
 
@@ -22,7 +30,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "rates with 95%% intervals (Wilson) and latencies. Scenes come from seeds that no demonstration has.",
     )
     parser.add_argument("--suite", default="tabletop", choices=["tabletop"], help="default: %(default)s")
-    parser.add_argument("--task", default="all", help="touch, pick, push, place, all (those the bundle was trained for) or swap; several with commas")
+    parser.add_argument(
+        "--task", default="all", help="touch, pick, push, place, all (the bundle's own) or swap; several with commas"
+    )
     parser.add_argument("--episodes", type=positive, default=30, help="per task; for swap, scenes (default: 30)")
     parser.add_argument("--seed", type=int, default=0, help="first scene, counted from 1000000 (default: 0)")
     parser.add_argument("--held-out", action="store_true", help="phrasings that demonstrations never use")
@@ -41,6 +51,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "--against", type=Path, metavar="REPORT", help="compare with that report, episode by episode (same --seed)"
     )
     parser.set_defaults(run=run)
+    kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=False)
+    for module in WHAT:
+        importlib.import_module(module).register(kinds)
 
 
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,13 +108,13 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from udvla_ros.evaluation import report, suite
-    from udvla_ros.evaluation.cases import Trial, trained_kinds
+    from udvla_ros.evaluation.cases import Trial, trained_kinds, trained_sentences
     from udvla_ros.evaluation.closed_loop import LoopOptions
     from udvla_ros.evaluation.dump import dump
     from udvla_ros.evaluation.paired import pair
 
     earlier = _episodes(args.against) if args.against else []
-    trial = Trial(args.held_out, args.condition)
+    trial = Trial(args.held_out, args.condition, trained_sentences(args.bundle))
     kinds = suite.kinds_of(args.task, trained_kinds(args.bundle))
     cases = {kind: suite.make_cases(kind, args.episodes, args.seed, trial) for kind in kinds}
     longest = max(len(listed) for listed in cases.values())
@@ -140,7 +153,8 @@ def run(args: argparse.Namespace) -> int:
                     print(f"wrote {path}")
         result["options"] = {
             "decoding": asdict(session.decode), **runtime_changes(args), "execute": args.execute,
-            "latency_steps": args.latency_steps, "episodes": args.episodes, "seed": args.seed, "device": args.device, "batch": args.batch,
+            "latency_steps": args.latency_steps, "episodes": args.episodes, "seed": args.seed,
+            "device": args.device, "batch": args.batch,
             "workers": args.workers, "held_out": args.held_out, "condition": args.condition,
         }  # fmt: skip
     if earlier:
@@ -172,7 +186,8 @@ def _row(kind: str, outcome: Any) -> dict[str, Any]:
     case = outcome.case
     return {
         "task": kind, "seed": case.seed, "condition": case.condition, "instruction": case.instruction,
-        "success": outcome.success, "reason": outcome.reason, "steps": outcome.steps, "refused_chunks": outcome.refusals,
+        "success": outcome.success, "reason": outcome.reason, "steps": outcome.steps,
+        "refused_chunks": outcome.refusals,
     }  # fmt: skip
 
 

@@ -51,10 +51,10 @@ def run(args: argparse.Namespace) -> int:
 
     from udvla_ros import graph
     from udvla_ros.evaluation import report, takeovers
-    from udvla_ros.evaluation.cases import demo_cases, trained_kinds
+    from udvla_ros.evaluation.cases import demo_cases, trained_on
 
     deaths = args.count // 20 if args.deaths is None else args.deaths
-    cases = demo_cases(args.count + deaths + 2, args.seed, trained_kinds(args.bundle))
+    cases = demo_cases(args.count + deaths + 2, args.seed, *trained_on(args.bundle))
     first = cases[0]
     nodes = graph.resolve("sim", {
         "bundle": args.bundle, "device": args.device, "robot": ROBOT, "seed": str(first.seed),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +36,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Trial:
-    """How cases differ from the demonstrations: phrasings that were held out, and the scenes' condition."""
+    """How cases differ from the demonstrations: phrasings that were held out, and the scenes' condition.
+
+    ``sentences`` are those a bundle was trained on; without them every phrasing is drawn from.
+    """
 
     held_out: bool = False
     condition: str = "plain"
+    sentences: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if self.condition not in CONDITIONS:
@@ -49,21 +53,40 @@ class Trial:
 PLAIN = Trial()
 
 
-def trained_kinds(bundle: str | Path) -> tuple[str, ...]:
-    """Return the kinds of task a bundle was trained for; one that names none knows touch and pick.
+def demonstrated(kinds: Sequence[str], sentences: Collection[str]) -> tuple[tuple[str, ...], Trial]:
+    """Return kinds of task and trial as :func:`demo_cases` takes them, of what a bundle says it was shown.
 
-    Reads ``config.json`` alone, without torch.
+    A bundle that names no kinds knows touch and pick; one that tells no sentences is asked in every phrasing.
+    """
+    known = tuple(kind for kind in KINDS if kind in (kinds or ("touch", "pick")))
+    return known, Trial(sentences=frozenset(sentences) if sentences else None)
+
+
+def trained_on(bundle: str | Path) -> tuple[tuple[str, ...], Trial]:
+    """Return :func:`demonstrated` of a bundle's files, read without torch.
 
     Raises:
         ConfigError: there is no such bundle.
     """
-    config = json.loads((find(bundle) / "config.json").read_text())
-    return tuple(kind for kind in KINDS if kind in config.get("tasks", ("touch", "pick")))
+    folder = find(bundle)
+    told = folder / "text" / "sentences.txt"
+    sentences = told.read_text().splitlines() if told.is_file() else ()
+    return demonstrated(json.loads((folder / "config.json").read_text()).get("tasks", ()), sentences)
+
+
+def trained_kinds(bundle: str | Path) -> tuple[str, ...]:
+    """Return the kinds of task a bundle was trained for. Raises as :func:`trained_on`."""
+    return trained_on(bundle)[0]
+
+
+def trained_sentences(bundle: str | Path) -> frozenset[str] | None:
+    """Return the sentences a bundle was trained on, None where it does not tell. Raises as :func:`trained_on`."""
+    return trained_on(bundle)[1].sentences
 
 
 def make_case(seed: int, task: Task, trial: Trial = PLAIN) -> Case:
     """Return the case of one scene; the phrasing is drawn from the seed, the same for every colour."""
-    sentence = task.instruction(np.random.default_rng((seed, 1)), trial.held_out)
+    sentence = task.instruction(np.random.default_rng((seed, 1)), trial.held_out, trial.sentences)
     return Case(seed, task, sentence, CONTROL_STEPS[task.kind], trial.condition)
 
 
@@ -86,16 +109,18 @@ def task_cases(kind: str, episodes: int, seed: int, trial: Trial = PLAIN) -> lis
     return [make_case(s, tasks[i % len(tasks)], trial) for i, s in enumerate(scene_seeds(episodes, seed))]
 
 
-def swap_cases(scenes: int, seed: int) -> list[Case]:
+def swap_cases(scenes: int, seed: int, trial: Trial = PLAIN) -> list[Case]:
     """Return for each scene one touch per colour: the sentences differ in the colour word alone."""
-    return [make_case(s, Task("touch", colour)) for s in scene_seeds(scenes, seed) for colour in COLOURS]
+    return [make_case(s, Task("touch", colour), trial) for s in scene_seeds(scenes, seed) for colour in COLOURS]
 
 
-def demo_cases(episodes: int, seed: int, kinds: Sequence[str] = ("touch", "pick")) -> list[Case]:
+def demo_cases(
+    episodes: int, seed: int, kinds: Sequence[str] = ("touch", "pick"), trial: Trial = PLAIN
+) -> list[Case]:
     """Return cases over all instructions: every kind with every colour, in turn."""
     tasks = {kind: tasks_of(kind) for kind in kinds}
     chosen = [(kinds[i % len(kinds)], i) for i in range(episodes)]
     return [
-        make_case(s, tasks[kind][i % len(tasks[kind])])
+        make_case(s, tasks[kind][i % len(tasks[kind])], trial)
         for s, (kind, i) in zip(scene_seeds(episodes, seed), chosen, strict=True)
     ]

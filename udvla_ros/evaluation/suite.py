@@ -70,7 +70,7 @@ def kinds_of(task: str, known: Sequence[str] = KINDS) -> tuple[str, ...]:
 
 def make_cases(kind: str, episodes: int, seed: int, trial: Trial = PLAIN) -> list[Case]:
     """Return the cases of a kind of task, or of ``swap`` (three per scene)."""
-    return swap_cases(episodes, seed) if kind == "swap" else task_cases(kind, episodes, seed, trial)
+    return swap_cases(episodes, seed, trial) if kind == "swap" else task_cases(kind, episodes, seed, trial)
 
 
 def judge_of(kind: str) -> Callable[[Case], Any]:

@@ -70,7 +70,7 @@ class _Watched:
 
 
 def _simulated(policy: Policy, execute: int, seed: int) -> Iterator[Moment]:
-    from udvla_ros.evaluation.cases import demo_cases
+    from udvla_ros.evaluation.cases import demo_cases, demonstrated
     from udvla_ros.evaluation.closed_loop import ClosedLoop, LoopOptions, worlds
     from udvla_ros.evaluation.suite import ROBOT
     from udvla_ros.motion.robot import RobotDescription
@@ -79,7 +79,7 @@ def _simulated(policy: Policy, execute: int, seed: int) -> Iterator[Moment]:
     options = LoopOptions(execute, dt=1.0 / policy.config.control_hz, seed=seed)
     space = check(policy.config, RobotDescription.load(ROBOT))
     with worlds(1) as made:
-        for case in demo_cases(EPISODES, seed):
+        for case in demo_cases(EPISODES, seed, *demonstrated(policy.config.tasks, policy.bundle.sentences)):
             watched = _Watched(policy)
             ClosedLoop(watched, space, made, Observation, policy.options(), options).run([case])
             yield from _pairs(watched.looks)

@@ -137,7 +137,7 @@ class Run:
         return list(known["episodes"])
 
     def _play(self, candidate: Candidate, done: Callable[[Any], None]) -> list[dict[str, Any]]:
-        from udvla_ros.evaluation.cases import demo_cases
+        from udvla_ros.evaluation.cases import demo_cases, demonstrated
         from udvla_ros.evaluation.closed_loop import ClosedLoop, LoopOptions, worlds
         from udvla_ros.evaluation.suite import ROBOT
         from udvla_ros.motion.robot import RobotDescription
@@ -149,8 +149,8 @@ class Run:
         options = LoopOptions(p.execute, dt=1.0 / self.policy.config.control_hz, seed=p.seed)
         with worlds(min(p.batch, p.episodes)) as made:
             loop = ClosedLoop(self.policy, space, made, Observation, candidate.options, options)
-            kinds = getattr(self.policy.config, "tasks", None) or ("touch", "pick")
-            outcomes = loop.run(demo_cases(p.episodes, PLAYED + p.seed, kinds), done=done)
+            known = demonstrated(self.policy.config.tasks, self.policy.bundle.sentences)
+            outcomes = loop.run(demo_cases(p.episodes, PLAYED + p.seed, *known), done=done)
         return [
             {"task": str(o.case.task), "seed": o.case.seed, "instruction": o.case.instruction, "success": o.success}
             for o in outcomes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,12 +45,21 @@ class Task:
         """Return the name used on command lines: ``touch/red``, ``push/blue/left``."""
         return "/".join(part for part in (self.kind, self.colour, self.direction) if part)
 
-    def instruction(self, rng: np.random.Generator | None = None, held_out: bool = False) -> str:
+    def instruction(
+        self,
+        rng: np.random.Generator | None = None,
+        held_out: bool = False,
+        among: Collection[str] | None = None,
+    ) -> str:
         """Return a phrasing: the first one, or a random one if ``rng`` is given.
 
-        ``held_out`` draws from the phrasings that demonstrations never use.
+        ``held_out`` draws from the phrasings that demonstrations never use. ``among``: sentences that a policy was
+        trained on; phrasings it never met are left out, unless it met none.
         """
         phrases = (HELD_OUT if held_out else PHRASINGS)[self.kind]
+        if among is not None and not held_out:
+            plain = {"cube": f"{self.colour} {NOUNS[0]}", "way": WAYS[self.direction][0] if self.direction else ""}
+            phrases = tuple(phrase for phrase in phrases if phrase.format(**plain) in among) or phrases
         phrase = phrases[int(rng.integers(len(phrases)))] if rng is not None else phrases[0]
         noun = NOUNS[int(rng.integers(len(NOUNS)))] if rng is not None else NOUNS[0]
         way = ""

@@ -133,7 +133,8 @@ class PolicyRun:
         fast = FastTokenizer.load(actions, recipe.action.chunk, recipe.action.dimensions)
         normalizer = QuantileNormalizer.load(actions)
         shard = self._tokens(episodes, eyes, fast, normalizer, recipe.action_slots)
-        text = TextTokenizer.train(sorted(set(shard.instructions)), size_limit=128, spare=16)
+        sentences = tuple(sorted(set(shard.instructions)))
+        text = TextTokenizer.train(sentences, size_limit=128, spare=16)
         layout = build_layout(recipe, _sizes(episodes), eyes, fast, text)
         torch.manual_seed(recipe.training.seed)
         backbone = Backbone(recipe.backbone, layout, recipe.attention)
@@ -142,7 +143,7 @@ class PolicyRun:
         config = BundleConfig(
             recipe.name, recipe.backbone, layout, recipe.attention, recipe.action, recipe.decoding, tasks=tasks
         )
-        self.bundle = Bundle(config, backbone, eyes, text, fast, normalizer)
+        self.bundle = Bundle(config, backbone, eyes, text, fast, normalizer, sentences=sentences)
         self.bundle.check()
         data = Sequences.assemble(shard, layout, text, foresight=recipe.training.foresight)
         self.trainer = PolicyTrainer(backbone, data, recipe.training, out)
