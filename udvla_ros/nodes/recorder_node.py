@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 import threading
 import time
@@ -20,9 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rcl_interfaces.srv import GetParameters, ListParameters
 from rclpy.node import Node
-from rclpy.parameter import parameter_value_to_python
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
@@ -31,7 +28,8 @@ from udvla_ros.errors import UdvlaError
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Report
-from udvla_ros.nodes.parameters import Entry, Parameters
+from udvla_ros.nodes.parameters import Parameters
+from udvla_ros.nodes.recorder_parts import TABLE, DecoderQuestion, free, free_folder
 from udvla_ros.nodes.taps import Taps
 from udvla_ros.rollouts.bags.auto import Automatic
 from udvla_ros.rollouts.bags.jpeg import Compressor
@@ -46,27 +44,10 @@ from udvla_ros.rollouts.bags.writer import EpisodeWriter, relabel
 PERIOD = 0.02  # s between two looks at the subscriptions
 SURVEY = 0.25  # s between two looks at the graph
 GRACE = 0.1  # s after the end for which messages on their way are still taken
+# ns before an automatic start: the policy's first chunk was made of images and commands from before it had the arm.
+LEAD = 1_000_000_000
 SAVE_WAIT = 8.0  # s that a service waits for the disk before it answers that it goes on
 RECENT = 5.0  # s for which dropped messages colour the diagnostics
-
-TABLE = (
-    Entry("robot", "config/robots/ur5e_sim.yaml", "robot file: names the topics", read_only=True),
-    Entry("record_dir", "runs/bags", "folder in which each episode gets a folder", read_only=True),
-    Entry(
-        "images", "raw", "of the cameras: as published, or JPEG (<camera>/compressed where published, else made here)",
-        choices=("raw", "compressed"), read_only=True,
-    ),
-    Entry("jpeg_quality", 90, "of JPEGs made here", 1, 100, read_only=True),
-    Entry("compression", "lz4", "of everything but images", choices=("lz4", "none"), read_only=True),
-    Entry("extra_topics", "", "more topics, separated by commas", read_only=True),
-    Entry("auto", False, "start when the policy is engaged, stop when the arbiter stops or has held for settle s"),
-    Entry("settle", 1.0, "s in HOLD after which an automatic episode is over", 0.0, 60.0, read_only=True),
-    Entry("snapshot_seconds", 10.0, "kept for ~/snapshot; 0: none", 0.0, 600.0, read_only=True),
-    Entry("snapshot_mb", 256, "of memory for it at most; images are forgotten first", 1, 65536, read_only=True),
-    Entry("queue_mb", 64, "of memory for what waits for the disk; beyond, messages are dropped", 1, 65536),
-    Entry("min_free_mb", 500, "of the disk that must stay free; below it, recording stops", 0, 1_000_000),
-)  # fmt: skip
-
 
 class RecorderNode(Node):
     """Subscriptions in, one bag at a time out."""
@@ -92,7 +73,7 @@ class RecorderNode(Node):
         self._told = {self.resolve_topic_name(name): name for name in TOLD}
         self._last_told: dict[str, str] = {}
         self._latched = Latched()
-        self._ring = Ring(values["snapshot_seconds"], values["snapshot_mb"] << 20)
+        self._ring = Ring(values["snapshot_seconds"], values["snapshot_mb"] << 20, self._taps.publishers)
         self._compressor = Compressor(values["jpeg_quality"])
         self._auto = Automatic(values["settle"])
         self._lock = threading.RLock()
@@ -109,8 +90,7 @@ class RecorderNode(Node):
         self._bytes_seen = (time.monotonic(), 0)
         self._broken = ""
         self._status = self.create_publisher(String, "~/status", runtime.LATCHED_QOS)
-        self._list = self.create_client(ListParameters, "policy_node/list_parameters")
-        self._get = self.create_client(GetParameters, "policy_node/get_parameters")
+        self._decoder = DecoderQuestion(self)
         self.create_service(Trigger, "~/start", self._on_start)
         self.create_service(Trigger, "~/snapshot", self._on_snapshot)
         for event in ("stop_success", "stop_failure", "discard"):
@@ -168,11 +148,14 @@ class RecorderNode(Node):
             self._publish_status()
             return False, self._fault
         self._fault, self._missed = "", 0
-        recording.start(self._latched.at(time.time_ns()))
-        self._taken = 0
+        now = time.time_ns()
+        first = self._ring.contents(now - LEAD) if automatically else []
+        first = first or self._latched.at(now)
+        recording.start(first)
+        self._taken = len(first)
         self._auto.began(automatically)
         self._lost_before = self._taps.lost()
-        self._ask_decoder(labels)
+        self._decoder.ask(labels)
         self._become("start")
         missing = self._taps.missing()
         self.get_logger().info(f"recording {recording.folder}")
@@ -181,11 +164,11 @@ class RecorderNode(Node):
         return True, str(recording.folder)
 
     def _open(self, labels: Labels, ending: str, sources: list[Source]) -> Recording:
-        free, needed = _free(self._directory) >> 20, self.parameters["min_free_mb"]
-        if free < needed:
-            raise UdvlaError(f"{free} MB free for {self._directory}, less than min_free_mb ({needed}); free some space")
+        room, needed = free(self._directory) >> 20, self.parameters["min_free_mb"]
+        if room < needed:
+            raise UdvlaError(f"{room} MB free for {self._directory}, less than min_free_mb ({needed}); free some space")
         convert = self._compressor if self._fixed["images"] == "compressed" else None
-        writer = EpisodeWriter(_free_folder(self._directory, ending), labels.texts(), self.parameters["compression"])
+        writer = EpisodeWriter(free_folder(self._directory, ending), labels.texts(), self.parameters["compression"])
         try:
             for source in sources:
                 writer.declare(convert.source(source) if convert else source)
@@ -247,22 +230,6 @@ class RecorderNode(Node):
         else:
             self._idle.clear()
         self._publish_status()
-
-    def _ask_decoder(self, labels: Labels) -> None:
-        """Ask the policy for its parameters; the answer comes while the episode runs, or not at all."""
-        if not self._list.service_is_ready():
-            return
-
-        def listed(future: Any) -> None:
-            names = list(future.result().result.names)
-
-            def told(answer: Any) -> None:
-                values = map(parameter_value_to_python, answer.result().values)
-                labels.decoder = dict(zip(names, values, strict=False))
-
-            self._get.call_async(GetParameters.Request(names=names)).add_done_callback(told)
-
-        self._list.call_async(ListParameters.Request()).add_done_callback(listed)
 
     # -- the intake thread ---------------------------------------------------------------------------------
     def _run(self) -> None:
@@ -437,7 +404,7 @@ class RecorderNode(Node):
                 }
                 values |= {f"dropped{name}": count for name, count in sorted(recording.dropped.items())}
             error = self._broken or (recording.error if recording else "") or self._fault
-        values["disk_free_mb"] = _free(self._directory) / 1e6
+        values["disk_free_mb"] = free(self._directory) / 1e6
         if error:
             return ERROR, error, values
         if now - self._dropped_at < RECENT:
@@ -455,23 +422,6 @@ class RecorderNode(Node):
             self._event = "stop"
         recording.end(discard=self._event == "discard")
         recording.done.wait(4.0)  # bringup waits five seconds before it insists
-
-
-def _free_folder(directory: Path, ending: str = "") -> Path:
-    """Return the path of a new episode, named by its time."""
-    stem = time.strftime("%Y-%m-%d_%H-%M-%S") + ending
-    for number in range(1000):
-        folder = directory / (f"{stem}-{number}" if number else stem)
-        if not folder.exists():
-            return folder
-    raise UdvlaError(f"{directory} has a thousand episodes of this second; is the clock right?")
-
-
-def _free(directory: Path) -> int:
-    """Return the bytes free where a folder is, or will be."""
-    while not directory.exists() and directory != directory.parent:
-        directory = directory.parent
-    return shutil.disk_usage(directory).free
 
 
 def main() -> int:

@@ -48,6 +48,7 @@ class _Tap:
     subscription: Any
     reliable: bool
     durable: bool
+    profiles: list[dict[str, object]]
     publishers: int
     looked: float
     sequence: int = 0
@@ -109,20 +110,23 @@ class Taps:
         qos = [info.qos_profile for info in found]
         reliable = all(q.reliability == ReliabilityPolicy.RELIABLE for q in qos)
         durable = all(q.durability == DurabilityPolicy.TRANSIENT_LOCAL for q in qos)
-        source = Source(
-            name, kind, qos_text([profile_of(q) for q in qos]), str(found[0].topic_type_hash), durable, camera
-        )
+        profiles, told = [profile_of(q) for q in qos], str(found[0].topic_type_hash)
+        if tap is not None and (tap.profiles, tap.offered.type_hash) == (profiles, told):
+            source = tap.offered  # as it was: no text has to be made of it
+        else:
+            source = Source(name, kind, qos_text(profiles), told, durable, camera)
         if tap is None or (tap.reliable, tap.durable, tap.source.type) != (reliable, durable, kind):
             if tap is not None:
                 self._node.destroy_subscription(tap.subscription)
             self._taps[name] = _Tap(
-                source, source, self._subscribe(message_type, source, reliable), reliable, durable, count, now,
+                source, source, self._subscribe(message_type, source, reliable), reliable, durable, profiles,
+                count, now,
                 received=tap.received if tap else 0, lost=tap.lost if tap else 0, count=tap.count if tap else 0,
             )  # fmt: skip
             return True
         if tap.publishers != count:
             tap.sequence = 0
-        tap.offered, tap.publishers, tap.looked = source, count, now
+        tap.offered, tap.profiles, tap.publishers, tap.looked = source, profiles, count, now
         return True
 
     def _subscribe(self, message_type: Any, source: Source, reliable: bool) -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from udvla_ros.rollouts.bags.backlog import OVERHEAD
-from udvla_ros.rollouts.bags.source import Sample, Source
+from udvla_ros.rollouts.bags.source import Sample
 
 SEVERAL = 32  # last words kept of a latched topic with several publishers (/tf_static): nobody says whose is whose
 
@@ -26,16 +26,25 @@ class Latched:
         words = [word for word in words if word.data != sample.data]
         self._words[sample.source.name] = [*words, sample][-SEVERAL:]
 
+    def copy(self) -> Latched:
+        """Return another that knows the same."""
+        other = Latched()
+        other._words = {name: list(words) for name, words in self._words.items()}
+        return other
+
     def at(self, received: int) -> list[Sample]:
         """Return the last words as if they had come at ``received`` ns; when they were published stays."""
         return [word._replace(received=received) for words in self._words.values() for word in words]
 
 
 class Ring:
-    """Messages of the last ``seconds``, as far back as ``limit`` bytes go; images are the first to be forgotten."""
+    """Messages of the last ``seconds``, as far back as ``limit`` bytes go; images are the first to be forgotten.
 
-    def __init__(self, seconds: float, limit: int) -> None:
-        self._span, self._limit = int(seconds * 1e9), limit
+    ``publishers`` tells how many publishers a topic has.
+    """
+
+    def __init__(self, seconds: float, limit: int, publishers: Callable[[str], int] = lambda name: 1) -> None:
+        self._span, self._limit, self._publishers = int(seconds * 1e9), limit, publishers
         self._queues: dict[bool, deque[Sample]] = {False: deque(), True: deque()}
         self._before = Latched()
         self.size = 0
@@ -63,15 +72,14 @@ class Ring:
         sample = queue.popleft()
         self.size -= len(sample.data) + OVERHEAD
         if sample.source.latched:
-            self._before.add(sample)
+            self._before.add(sample, self._publishers(sample.source.name))
 
-    def contents(self) -> list[Sample]:
-        """Return what is in it in order, preceded by the latched words that held before."""
+    def contents(self, since: int = 0) -> list[Sample]:
+        """Return what came since then (ns), in order, preceded by the latched words that held before."""
         held = sorted([s for queue in self._queues.values() for s in queue], key=lambda s: s.received)
-        if not held:
-            return []
-        return [*self._before.at(held[0].received), *held]
-
-    def sources(self) -> set[Source]:
-        """Return the topics in it."""
-        return {sample.source for queue in self._queues.values() for sample in queue}
+        before = self._before.copy()
+        for sample in held:
+            if sample.received < since and sample.source.latched:
+                before.add(sample, self._publishers(sample.source.name))
+        held = [sample for sample in held if sample.received >= since]
+        return [*before.at(held[0].received), *held] if held else []
