@@ -35,7 +35,9 @@ EXTRAS = {
         "trimesh>=4.0",
         "fast-simplification>=0.1.7",
     ],
+    "ros-test": [f"ros-jazzy-test-msgs; {ROS_MARKER}"],  # an action, where control_msgs has no wheel
     "train": ["accelerate>=1.0"],
+    "lerobot": ["pyarrow>=15"],  # `udvla bag export --to lerobot`; the lerobot package reads what it writes
     "test": [
         "pytest>=8",
         "pytest-timeout>=2.3",
@@ -45,7 +47,9 @@ EXTRAS = {
 }
 EXTRAS["dev"] = [
     *EXTRAS["test"],
+    *EXTRAS["lerobot"],
     "colcon-common-extensions>=0.3",
+    "mcap-ros2-support>=0.5",  # a second opinion on bags
     "mypy>=1.10",
     "rosbags-image>=0.10",  # a second opinion on image conversion
     "ruff>=0.6",
@@ -82,11 +86,14 @@ setup(
         *shared_files("launch", "config", "models"),
     ],
     install_requires=[
+        "lz4>=4.0",
         "matplotlib>=3.7",
+        "mcap>=1.2",
         "numpy>=1.26",
         "opencv-python-headless>=4.8",
         "pin>=3.0",
         "pyyaml>=6.0",
+        "rosbags>=0.10",
         "safetensors>=0.4",
         "scipy>=1.11",
         "tokenizers>=0.20",
@@ -105,6 +112,9 @@ setup(
             "policy_node = udvla_ros.nodes.policy_node:main",
             "arbiter_node = udvla_ros.nodes.arbiter_node:main",
             "sim_node = udvla_ros.nodes.sim_node:main",
+            "recorder_node = udvla_ros.nodes.recorder_node:main",
+            "teleop_node = udvla_ros.nodes.teleop_node:main",
+            "operator_node = udvla_ros.nodes.operator_node:main",
         ],
     },
 )

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 from udvla_ros import resources
 from udvla_ros.errors import ConfigError
+from udvla_ros.teleop.terminal import NO_TERMINAL
 
 PACKAGE = "udvla_ros"
+TELEOP = ("none", "joy", "leader")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Argument:
 class NodeEntry:
     """One row: which executable runs under which name, with what.
 
-    ``condition`` names an argument that must be true. An ``essential`` node takes the graph down with it;
+    ``condition`` names an argument that must be true, ``unless`` an argument and the value that leaves the row
+    out. An ``essential`` node takes the graph down with it;
     the arbiter must outlive the policy, so the policy is not essential. ``niceness`` is added to the process's:
     inference, which takes every core it gets, must not delay the arbiter.
     """
@@ -41,6 +44,7 @@ class NodeEntry:
     parameter_files: tuple[str, ...] = ()
     parameters: tuple[tuple[str, str, type], ...] = ()
     condition: str | None = None
+    unless: tuple[str, str] | None = None
     essential: bool = True
     niceness: int = 0
 
@@ -76,20 +80,31 @@ _COMMON = {
     "device": Argument("cpu", "where the policy runs: cpu, cuda, cuda:0"),
     "policy": Argument("true", "start policy_node here (false: it runs on another machine)"),
     "autostart": Argument("true", "configure and activate policy_node at start, without a lifecycle manager"),
+    "teleop": Argument("none", "device to take over with: none, joy or leader; a keyboard needs `udvla teleop`"),
+    "front_image": Argument("front/image_raw", "where the front camera's images come from"),
+    "wrist_image": Argument("wrist/image_raw", "where the wrist camera's images come from"),
+    "dry_run": Argument("false", "plan and show commands, but send the controller nothing"),
+    "record": Argument("false", "start recorder_node: a bag for each episode"),
+    "record_dir": Argument("runs/bags", "folder for the bags"),
+    "record_auto": Argument("true", "record whenever the policy has the arm; false: only on ~/start"),
     "params_file": Argument("", "a parameter file of your own, read after the shipped ones"),
 }
+
+# The topics of the shipped robot files to those of the cameras; a file with names of its own needs no arguments.
+_CAMERAS = (("front/image_raw", "{front_image}"), ("wrist/image_raw", "{wrist_image}"))
 
 _ARBITER = NodeEntry(
     executable="arbiter_node",
     module="udvla_ros.nodes.arbiter_node",
     name="arbiter_node",
     parameter_files=("config/arbiter_node.yaml", "{params_file}"),
-    parameters=(("robot", "{robot}", str),),
+    parameters=(("robot", "{robot}", str), ("dry_run", "{dry_run}", bool), ("speed", "{speed}", float)),
 )
 _POLICY = NodeEntry(
     executable="policy_node",
     module="udvla_ros.nodes.policy_node",
     name="policy_node",
+    remappings=_CAMERAS,
     parameter_files=("config/policy_node.yaml", "{params_file}"),
     parameters=(
         ("robot", "{robot}", str),
@@ -105,6 +120,7 @@ _SIM = NodeEntry(
     executable="sim_node",
     module="udvla_ros.nodes.sim_node",
     name="sim_node",
+    remappings=_CAMERAS,
     parameter_files=("config/sim_node.yaml", "{params_file}"),
     parameters=(
         ("robot", "{robot}", str),
@@ -114,23 +130,65 @@ _SIM = NodeEntry(
     ),
 )
 
+_TELEOP = NodeEntry(
+    executable="teleop_node",
+    module="udvla_ros.nodes.teleop_node",
+    name="teleop_node",
+    parameter_files=("config/teleop_node.yaml", "{params_file}"),
+    parameters=(("robot", "{robot}", str), ("source", "{teleop}", str)),
+    unless=("teleop", "none"),
+    essential=False,  # a device that goes away is a HOLD, not the end
+)
+
+_RECORDER = NodeEntry(
+    executable="recorder_node",
+    module="udvla_ros.nodes.recorder_node",
+    name="recorder_node",
+    remappings=_CAMERAS,
+    parameter_files=("config/recorder_node.yaml", "{params_file}"),
+    parameters=(
+        ("robot", "{robot}", str),
+        ("record_dir", "{record_dir}", str),
+        ("auto", "{record_auto}", bool),
+    ),
+    condition="record",
+    essential=False,
+    niceness=3,  # it can wait: what it has not taken yet waits in its subscriptions
+)
+
 GRAPHS: dict[str, Graph] = {
     "sim": Graph(
         description="the simulated UR5e with its cameras and controller, the arbiter and the policy",
         arguments={
             **_COMMON,
             "robot": Argument("config/robots/ur5e_sim.yaml", "robot file"),
+            "speed": Argument("1.0", "fraction of the velocity limits in use"),
             "seed": Argument("0", "seed of the first episode's scene"),
-            "task": Argument("touch,pick", "task of the first episode: kind/colour, a part of it, or several with commas"),
+            "task": Argument("touch,pick", "of the first episode: kind/colour or a part of it, several with commas"),
             "instruction": Argument("", "sentence of the first episode; empty: one of the task's phrasings"),
         },
-        nodes=(_SIM, _ARBITER, _POLICY),
+        nodes=(_SIM, _ARBITER, _POLICY, _TELEOP, _RECORDER),
         loopback=True,
     ),
     "policy": Graph(
         description="the arbiter and the policy for a robot whose driver and cameras already run",
-        arguments={**_COMMON, "robot": Argument("config/robots/ur5e.yaml", "robot file")},
-        nodes=(_ARBITER, _POLICY),
+        arguments={
+            **_COMMON,
+            "robot": Argument("config/robots/ur5e.yaml", "robot file: ur5e, panda, so101, or a path of your own"),
+            "speed": Argument("0.1", "fraction of the velocity limits in use; raise it when docs/real_arm.md is done"),
+        },
+        nodes=(_ARBITER, _POLICY, _TELEOP, _RECORDER),
+        loopback=False,
+    ),
+    "teleop": Graph(
+        description="the operator's gamepad or leader arm, beside an arbiter that already runs",
+        arguments={
+            "namespace": _COMMON["namespace"],
+            "robot": Argument("config/robots/ur5e.yaml", "robot file"),
+            "teleop": Argument("joy", "device: joy or leader; a keyboard needs a terminal: `udvla teleop`"),
+            "params_file": _COMMON["params_file"],
+        },
+        nodes=(_TELEOP,),
         loopback=False,
     ),
 }
@@ -166,8 +224,11 @@ def resolve(graph: str, arguments: Mapping[str, str] | None = None) -> list[Reso
             f"there are: {', '.join(table.arguments)}"
         )
     values = {name: argument.default for name, argument in table.arguments.items()} | dict(arguments or {})
+    _check_teleop(values.get("teleop", "none"))
     nodes = []
     for row in table.nodes:
+        if row.unless is not None and values[row.unless[0]] == row.unless[1]:
+            continue
         if row.condition is not None and not truth(values[row.condition], row.condition):
             continue
         files = [_fill(path, values) for path in row.parameter_files]
@@ -203,6 +264,13 @@ def command_line(node: ResolvedNode, python: str) -> list[str]:
     return [python, "-m", node.module, "--ros-args", *arguments]
 
 
+
+
+def _check_teleop(device: str) -> None:
+    if device == "keyboard":
+        raise ConfigError(f"teleop:=keyboard: {NO_TERMINAL}")
+    if device not in TELEOP:
+        raise ConfigError(f"teleop:={device} is not one of {', '.join(TELEOP)}")
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:

@@ -54,8 +54,8 @@ def test_description_declares_the_arguments_and_starts_the_rows(stand_in, name):
     assert defaults == {key: a.default for key, a in graph.GRAPHS[name].arguments.items()}
     variables = {entity.args[0] for entity in kinds.get("SetEnvironmentVariable", [])}
     assert ("ROS_AUTOMATIC_DISCOVERY_RANGE" in variables) == graph.GRAPHS[name].loopback
-    nodes = kinds["OpaqueFunction"][0].kwargs["function"](defaults | {"bundle": "models/other"})
-    rows = graph.resolve(name, {"bundle": "models/other"})
+    nodes = kinds["OpaqueFunction"][0].kwargs["function"](defaults | {"namespace": "left"})
+    rows = graph.resolve(name, {"namespace": "left"})
     assert [node.kwargs["executable"] for node in nodes] == [row.executable for row in rows]
     for node, row in zip(nodes, rows, strict=True):
         assert node.kwargs["package"] == "udvla_ros" and node.kwargs["name"] == row.name

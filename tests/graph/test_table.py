@@ -68,6 +68,23 @@ def test_arguments_reach_the_parameters_with_their_types():
     assert nodes["policy_node"].parameters["autostart"] is False
 
 
+def test_a_real_arm_starts_slow_and_the_simulated_one_does_not():
+    for name, speed in {"policy": 0.1, "sim": 1.0}.items():
+        assert {n.name: n for n in graph.resolve(name)}["arbiter_node"].parameters["speed"] == speed
+    dry = {n.name: n for n in graph.resolve("policy", {"dry_run": "true", "speed": "1"})}["arbiter_node"]
+    assert dry.parameters["dry_run"] is True and dry.parameters["speed"] == 1.0
+    assert "speed:=1.0" in graph.command_line(dry, "python")
+
+
+@pytest.mark.parametrize("name", ["policy", "sim"])
+def test_cameras_by_other_names_reach_every_node_that_uses_them(name):
+    rows = graph.resolve(name, {"front_image": "/camera/color/image_raw"})
+    for row in rows:
+        if row.name in ("sim_node", "policy_node", "recorder_node"):
+            assert ("front/image_raw", "/camera/color/image_raw") in row.remappings, row.name
+            assert ("wrist/image_raw", "wrist/image_raw") in row.remappings
+
+
 def test_own_parameter_file_is_read_last(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("{}")
@@ -118,3 +135,15 @@ def test_the_robot_file_of_each_graph_names_every_topic_the_nodes_use(name):
     assert robot.topics["command"] and robot.gripper is not None and robot.gripper.type == "joint_trajectory"
     assert set(robot.cameras) == {"front", "wrist"} and all(c["topic"] for c in robot.cameras.values())
     assert guards_of(robot).max_age > 0
+
+
+def test_teleop_starts_its_node_for_a_device_that_needs_no_terminal():
+    for name in ("sim", "policy"):
+        assert "teleop_node" not in [node.name for node in graph.resolve(name)]
+        nodes = {node.name: node for node in graph.resolve(name, {"teleop": "leader"})}
+        assert nodes["teleop_node"].parameters["source"] == "leader" and not nodes["teleop_node"].essential
+    for name in ("sim", "policy", "teleop"):
+        with pytest.raises(ConfigError, match=r"keyboard needs a terminal of its own.*udvla teleop"):
+            graph.resolve(name, {"teleop": "keyboard"})
+        with pytest.raises(ConfigError, match="teleop:=mouse is not one of none, joy, leader"):
+            graph.resolve(name, {"teleop": "mouse"})

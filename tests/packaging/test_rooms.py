@@ -18,9 +18,9 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[0] for name in plain | parts}
 
 
-@pytest.mark.parametrize("room", ["motion", "sim", "rollouts"])
+@pytest.mark.parametrize("room", ["motion", "sim", "rollouts", "teleop", "doctor"])
 def test_the_arm_and_the_world_need_no_torch(room):
-    files = sorted((PACKAGE / room).glob("*.py"))
+    files = sorted((PACKAGE / room).rglob("*.py"))
     assert len(files) > 3
     assert not [path.name for path in files if imported(path) & {"torch", "transformers"}]
 

@@ -55,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
     del demo_client
     from udvla_ros import graph
     from udvla_ros.bringup import BringupError
-    from udvla_ros.evaluation.cases import demo_cases, trained_kinds
+    from udvla_ros.evaluation.cases import demo_cases, trained_on
     from udvla_ros.evaluation.report import run_folder
 
     bundle = _bundle_identity(args.bundle)
-    cases = demo_cases(args.episodes, args.seed, trained_kinds(args.bundle))
+    cases = demo_cases(args.episodes, args.seed, *trained_on(args.bundle))
     first = cases[0]
     arguments = {
         "bundle": args.bundle, "device": args.device, "robot": ROBOT, "seed": str(first.seed),

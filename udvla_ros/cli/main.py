@@ -22,7 +22,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("udvla_ros.cli.demo", "run the whole graph in simulation and write a report with pictures"),
     "data": ("udvla_ros.cli.data", "generate and look at demonstration episodes"),
     "train": ("udvla_ros.cli.train", "train the vision tokeniser, the action tokeniser or the policy"),
+    "distill": ("udvla_ros.cli.distill", "train a student that denoises in a few steps"),
     "eval": ("udvla_ros.cli.eval", "measure success in closed loop without ROS"),
+    "bag": ("udvla_ros.cli.bag", "look at recorded episodes, mend them, export them for training"),
+    "doctor": ("udvla_ros.cli.doctor", "check a running robot against its file, and say what to mend"),
+    "tune": ("udvla_ros.cli.tune", "find decoding options for this machine and write them as parameters"),
+    "teleop": ("udvla_ros.cli.teleop", "take the arm over by hand: keyboard, gamepad or leader arm"),
     "bench": ("udvla_ros.cli.bench", "measure what a chunk costs, decoder against decoder"),
 }
 
@@ -47,6 +52,7 @@ EXTRA_OF_MODULE = {
         "ros",
     ),
     "accelerate": "train",
+    "pyarrow": "lerobot",
 }
 
 
