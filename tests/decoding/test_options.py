@@ -232,7 +232,8 @@ def test_warm_chunks_are_complete_and_shorter(kind, model, options, share, which
     well_formed(found)
     if options["foresight"] == "full":
         assert (found.visual >= 0).all()
-    assert len(found.steps) <= len(decode(kind, model, which=which, **options).steps)
+    if options["confidence_threshold"] is None:  # else how sure the model is of either decides
+        assert len(found.steps) <= len(decode(kind, model, which=which, **options).steps)
 
 
 def test_the_guess_fills_what_would_be_committed_by_then():
