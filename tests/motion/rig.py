@@ -6,7 +6,6 @@ and accelerations, from the state it is in. What it played is what is judged.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -18,13 +17,14 @@ from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.trajectory import Trajectory
 
 CYCLE = 0.005
-SCALE = float(os.environ.get("UDVLA_EXAMPLES", "1"))
+THOROUGH = 80  # times the examples under --hypothesis-profile=thorough
 
 
 def examples(count: int):
-    """Return hypothesis settings for ``count`` examples times UDVLA_EXAMPLES."""
+    """Return hypothesis settings for ``count`` examples, many times that in the profile ``thorough``."""
+    scale = THOROUGH if settings.get_current_profile_name() == "thorough" else 1
     return settings(
-        max_examples=max(1, int(count * SCALE)), deadline=None, print_blob=True,
+        max_examples=count * scale, deadline=None, print_blob=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )  # fmt: skip
 
@@ -74,6 +74,7 @@ class Rig:
 
     def __init__(self, robot: RobotDescription, q: np.ndarray | None = None, now: float = 1000.0, **options) -> None:
         self.robot, self.now = robot, now
+        self.skew = 0.0  # s by which the clock was set since the start; the controller's own time goes on
         q = robot.home if q is None else q
         self.arbiter = Arbiter(robot, **options)
         gripper = robot.gripper.open if robot.gripper else 0.0
@@ -100,7 +101,7 @@ class Rig:
         """Hand the controller what the arbiter wants sent."""
         plan = self.arbiter.take()
         if plan is not None:
-            self.controller.receive(plan.points(self.now))
+            self.controller.receive(self.arbiter.points(plan, self.now))
 
     def settle(self) -> None:
         """Let time pass until the plan in force has ended and every source was silent for long."""
@@ -111,12 +112,28 @@ class Rig:
         events, end = [], self.now + seconds
         while self.now < end - 1e-9:
             self.now = min(self.now + 0.02, end)
-            self.controller.play(self.now)
+            self.controller.play(self.now - self.skew)
             if not self.blind:
                 self.observe()
             events += self.arbiter.tick(self.now)
             self.send()
         return events
+
+    def set_clock(self, seconds: float, told: bool) -> None:
+        """Set the clock while no time passes; ``told`` says whether the node saw it, else the arbiter has to."""
+        self.now += seconds
+        self.skew += seconds
+        if told:
+            self.arbiter.clock_stepped(seconds, self.now)
+        self.arbiter.tick(self.now)
+        self.send()
+
+    def stall(self, seconds: float) -> None:
+        """Let time pass with nobody calling the arbiter."""
+        self.now += seconds
+        self.controller.play(self.now - self.skew)
+        self.arbiter.stalled(seconds, self.now)
+        self.send()
 
     def offer(self, source: str, trajectory: Trajectory):
         verdict = self.arbiter.offer(source, trajectory, self.now)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 from motion.rig import examples
 
 from udvla_ros.errors import ConfigError
+from udvla_ros.evaluation.tcp_tracking import track
 from udvla_ros.motion.action_space import TcpDeltaSpace, closed_fraction, make_action_space
 from udvla_ros.motion.errors import UnreachableTarget
+from udvla_ros.motion.kinematics import Kinematics
 
 
 def steps(*rows) -> np.ndarray:
@@ -90,7 +93,66 @@ def test_unknown_kinds_frames_and_options_are_configuration_errors(ur5e):
             make_action_space(kind, ur5e, **options)
 
 
-def test_panda_tracks_a_libero_style_sequence_within_5_mm(panda):
+def test_a_base_frame_turned_by_half_a_turn_turns_the_actions(ur5e):
+    """UR controllers call another frame base than ROS does: x and y are reversed, and so must the arm's way be."""
+    kinematics = Kinematics(ur5e.path.parent / "ur5e_sim.urdf", ur5e.joints, "tcp", "base_link_inertia")
+    action = steps([0.02, 0.01, 0.03, 0.0, 0.1, 0.0, 0.0])
+    start = ur5e.kinematics.forward(ur5e.home)
+    reached = [
+        ur5e.kinematics.forward(TcpDeltaSpace(robot).targets(action, ur5e.home).q[0])
+        for robot in (ur5e, replace(ur5e, kinematics=kinematics))
+    ]
+    np.testing.assert_allclose(reached[0][:3, 3] - start[:3, 3], [0.02, 0.01, 0.03], atol=2e-5)
+    np.testing.assert_allclose(reached[1][:3, 3] - start[:3, 3], [-0.02, -0.01, 0.03], atol=2e-5)
+    turns = [(pose[:3, :3] @ start[:3, :3].T)[0, 2] for pose in reached]
+    np.testing.assert_allclose(turns, [np.sin(0.1), -np.sin(0.1)], atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["ur5e", "panda"])
+def test_actions_of_one_frame_taken_for_the_other_lead_elsewhere(name, request):
+    """The hand points down: what is down in one frame is up in the other, so a mix-up must never pass unseen."""
+    robot = request.getfixturevalue(name)
+    down = np.zeros((4, 7))
+    down[:, 2] = -0.01
+    heights = {
+        frame: robot.kinematics.positions(TcpDeltaSpace(robot, frame).targets(down, robot.home).q)[:, 2]
+        for frame in ("base", "tcp")
+    }
+    start = robot.kinematics.forward(robot.home)[2, 3]
+    np.testing.assert_allclose(heights["base"] - start, -0.01 * np.arange(1, 5), atol=2e-5)
+    np.testing.assert_allclose(heights["tcp"] - start, 0.01 * np.arange(1, 5), atol=1e-3)
+
+
+def test_a_redundant_arm_that_is_to_stay_stays_and_one_that_creeps_does_not_swing(panda):
+    q = panda.home + np.array([0.9, 0.3, -0.7, -0.3, 0.5, 0.2, 0.6])  # far from the middle of its ranges
+    still = TcpDeltaSpace(panda).targets(np.zeros((20, 7)), q)
+    np.testing.assert_allclose(still.q, np.tile(q, (20, 1)), atol=1e-12)
+    creeping = np.zeros((20, 7))
+    creeping[:, 0] = 0.001
+    moved = TcpDeltaSpace(panda).targets(creeping, q).q
+    assert np.abs(np.diff(np.vstack([q, moved]), axis=0)).max() < 0.008
+
+
+@pytest.mark.parametrize(("name", "frame"), [("panda", "base"), ("panda", "tcp"), ("ur5e", "base")])
+def test_libero_style_sequences_are_tracked_within_5_mm_all_the_way_to_the_arm(name, frame, request):
+    """10 s at 20 Hz in chunks that overlap and arrive late: kinematics, stitching and filter included."""
+    report = track(request.getfixturevalue(name), steps=200, seed=4, frame=frame).as_dict()
+    assert report["worst_mm"] < 5.0 and report["median_mm"] < 0.5 and report["worst_degrees"] < 1.0
+    assert report["way_m"] > 0.7 and report["fastest_m_s"] > 0.15, "it must move to be tracked"
+    assert not report["refused"]
+
+
+def test_tracking_in_the_wrong_frame_is_seen(panda, monkeypatch):
+    right = TcpDeltaSpace.targets
+
+    def wrong(self, actions, q_command):
+        return right(TcpDeltaSpace(self.robot, "tcp", scale=self.scale), actions, q_command)
+
+    monkeypatch.setattr(TcpDeltaSpace, "targets", wrong)
+    assert track(panda, steps=60, seed=4).mm.max() > 20.0
+
+
+def test_kinematics_of_a_wild_libero_style_sequence_stay_within_5_mm(panda):
     """Normalised actions in LIBERO's scale, 200 steps of free space in chunks of 8, each from the last."""
     scale = np.array([0.05] * 3 + [0.5] * 3)
     space = TcpDeltaSpace(panda, scale=scale)

@@ -10,6 +10,7 @@ from udvla_ros.errors import ConfigError
 from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.exchange import ArbiterOptions
 from udvla_ros.motion.modes import GUARDS, SOURCES, TRANSITIONS, Mode
+from udvla_ros.motion.stitch import StitchOptions
 from udvla_ros.motion.trajectory import Trajectory
 
 EVENTS = {event for _, event in TRANSITIONS}
@@ -60,6 +61,7 @@ def test_every_pair_of_mode_and_event_does_what_the_table_says(rig, mode, event)
         "reset": lambda: rig.act("reset"),
         "silence": lambda: rig.wait(2.2),
         "blind": lambda: (setattr(rig, "blind", True), rig.wait(1.2)),
+        "contested": lambda: [rig.arbiter.contest(source, "two writers", rig.now) for source in SOURCES],
     }[event]()
     if event == "touch" and mode is Mode.TELEOP:
         assert verdict.accepted
@@ -366,3 +368,149 @@ def test_a_stream_of_short_horizons_is_followed_without_lag(ur5e, latency):
     assert np.abs(played[:, 1] - wanted).max() < 0.003
     rig.settle()
     rig.judge()
+
+
+def test_two_writers_lose_the_arm_and_it_must_be_engaged_anew(rig):
+    moving(rig)
+    rig.arbiter.contest("policy", "two writers on policy/joint_trajectory (a, b)", rig.now)
+    rig.send()
+    assert rig.arbiter.mode is Mode.HOLD and "two writers" in rig.arbiter.mode_reason
+    rig.wait(0.3)
+    rig.judge_rest()
+    assert rig.act("engage", "policy").kind == "two_writers", "the second was heard a moment ago"
+    assert rig.offer("policy", along(rig)).kind == "two_writers"
+    assert rig.act("engage", "teleop").accepted, "the others are not concerned"
+    rig.act("hold")
+    rig.wait(2.5)
+    assert rig.act("engage", "policy").accepted
+    rig.judge()
+
+
+def test_a_lock_that_must_go_on_being_heard_counts_as_pressed_when_it_is_silent(ur5e):
+    rig = Rig(ur5e, options=ArbiterOptions(lock_timeout=0.3))
+    moving(rig, seconds=0.2)
+    assert rig.arbiter.mode is Mode.POLICY, "never heard, it does not count"
+    rig.arbiter.lock("emergency stop", False, rig.now)
+    for _ in range(4):
+        rig.offer("policy", along(rig))
+        rig.wait(0.2)
+        rig.arbiter.lock("emergency stop", False, rig.now)
+    assert rig.arbiter.mode is Mode.POLICY
+    rig.wait(0.4)
+    assert rig.arbiter.mode is Mode.STOPPED and "silent" in rig.arbiter.mode_reason
+    rig.wait(0.5)
+    assert "emergency stop is silent" in rig.act("reset").reason
+    rig.arbiter.lock("emergency stop", True, rig.now)
+    assert "still pressed" in rig.act("reset").reason
+    rig.arbiter.lock("emergency stop", False, rig.now)
+    assert rig.arbiter.mode is Mode.STOPPED and rig.act("reset").accepted
+    rig.judge()
+
+
+def test_an_arm_at_rest_away_from_its_command_is_not_engaged(rig, ur5e):
+    rig.blind = True
+    away = rig.q + 0.4 * np.eye(6)[1]
+    rig.wait(1.0)
+    rig.arbiter.observe([*ur5e.joints, ur5e.gripper.joint], [*away, 0.0], [0.0] * 7, rig.now)
+    for verdict in (rig.act("engage", "policy"), rig.act("engage", "teleop")):
+        assert not verdict.accepted and "shoulder_lift_joint is 0.40 rad from its command" in verdict.reason
+    assert not rig.offer("teleop", along(rig)).accepted
+    rig.act("stop", "moved by hand")
+    assert rig.act("reset").accepted and rig.act("engage", "policy").accepted
+    np.testing.assert_allclose(rig.q, away)
+
+
+@pytest.mark.parametrize("step", [0.2, -0.04, -5.0, 60.0])
+def test_a_clock_that_was_set_in_mid_motion_moves_the_plan_along_with_it(rig, step):
+    moving(rig)
+    rig.set_clock(step, told=True)
+    assert rig.arbiter.mode is Mode.STOPPED and f"jumped by {step:+.2f}" in rig.arbiter.mode_reason
+    wanted = rig.controller.state[0]
+    np.testing.assert_allclose(rig.arbiter.plan.state(rig.now).q, wanted, atol=1e-9)
+    rig.wait(1.0)
+    np.testing.assert_allclose(rig.q, rig.controller.state[0], atol=1e-9)
+    rig.judge_rest()
+    assert rig.act("reset").accepted
+    rig.judge()
+
+
+def test_an_arbiter_that_stood_still_says_so_and_knows_where_the_arm_is(rig):
+    moving(rig)
+    rig.stall(1.6)
+    assert rig.arbiter.mode is Mode.STOPPED and "the arbiter stalled for 1.6 s" in rig.arbiter.mode_reason
+    np.testing.assert_allclose(rig.q, rig.controller.state[0], atol=1e-9)
+    rig.wait(0.5)
+    rig.judge_rest()
+    assert rig.act("reset").accepted
+    rig.judge()
+
+
+def test_a_simulated_clock_that_has_not_begun_is_no_jump(ur5e):
+    arbiter = Arbiter(ur5e)
+    arbiter.tick(0.0)
+    arbiter.tick(1.7e9)
+    assert arbiter.mode is Mode.HOLD
+
+
+def test_a_dry_run_shows_what_it_keeps_back(ur5e):
+    arbiter = Arbiter(ur5e, ArbiterOptions(dry_run=True))
+    rig = Rig(ur5e)
+    rig.arbiter = arbiter
+    rig.observe()
+    rig.act("engage", "policy")
+    plan = arbiter.offer("policy", along(rig), rig.now).plan
+    assert arbiter.take() is None and arbiter.withheld is plan
+    assert arbiter.take() is None and arbiter.withheld is None
+
+
+def test_a_message_that_takes_less_than_the_lead_changes_nothing_that_was_played(ur5e):
+    """Whatever is switched to, stops included: the controller gets it 18 ms late and nobody can tell."""
+    rig = Rig(ur5e, stitch=StitchOptions(lead=0.02))
+    def late() -> None:
+        plan = rig.arbiter.take()
+        if plan is not None:
+            sent = rig.now
+            rig.controller.play(sent + 0.018)
+            rig.now = sent + 0.018
+            rig.controller.receive(rig.arbiter.points(plan, rig.now))
+
+    rig.send = late
+    moving(rig)
+    for speed in (0.8, -0.5, 0.9):
+        assert rig.offer("teleop", along(rig, speed=speed)).accepted
+        rig.wait(0.12)
+    assert rig.act("engage", "policy").accepted
+    assert rig.offer("policy", along(rig, speed=0.6, joint=2)).accepted
+    rig.wait(0.3)
+    rig.act("stop", "button")
+    rig.wait(1.0)
+    rig.judge_rest()
+    rig.judge()
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_controller_that_holds_the_arm_a_little_off_is_given_time(ur5e, stop):
+    """Started anew it holds the measured arm, up to ``lag`` from the command: no step when commands begin."""
+    rig = Rig(ur5e, stitch=StitchOptions(lead=0.02))
+    off = ur5e.home + 0.04 * np.array([1, -1, 1, 1, -1, 1])
+    rig.controller.state = (off, np.zeros(6), np.zeros(6))
+    rig.controller.log = [(rig.now, *rig.controller.state, 0.0)]
+    rig.wait(0.1)
+    rig.act("engage", "policy")
+    assert rig.offer("policy", along(rig)).accepted
+    for _ in range(3):
+        rig.wait(0.04)
+        assert rig.offer("policy", along(rig, age=0.03)).accepted
+    if stop:
+        rig.act("stop", "button")
+    rig.settle()
+    rig.judge_rest()
+    rig.judge()
+    assert stop or rig.q[0] > ur5e.home[0] + 0.1
+
+
+def test_an_arm_that_is_where_it_is_commanded_sets_out_at_once(rig):
+    rig.act("engage", "policy")
+    rig.offer("policy", along(rig))
+    rig.wait(0.04)
+    assert rig.controller.state[0][0] > rig.robot.home[0]

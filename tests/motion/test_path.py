@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from motion.rig import examples
 
-from udvla_ros.motion.path import BlendPath, BoundedPath, HaltedPath, PlanPath, SplinePath, StillPath
+from udvla_ros.motion.path import (
+    BlendPath,
+    BoundedPath,
+    BridgePath,
+    HaltedPath,
+    PlanPath,
+    SplinePath,
+    StillPath,
+    difference,
+)
 from udvla_ros.motion.plan import Plan
 
 
@@ -26,11 +35,16 @@ def plan(seed: int) -> Plan:
     return Plan(7.0, times, q, v, a, np.linspace(0.0, 1.0, 9))
 
 
+def bridged(old, new) -> BridgePath:
+    return BridgePath(old, new, 0.1, 0.25, difference(old, new, 0.1))
+
+
 MAKERS = {
     "spline": curve,
     "delayed": lambda seed: curve(seed).delayed(0.07),
     "plan": lambda seed: PlanPath(plan(seed), 7.1),
     "blend": lambda seed: BlendPath(curve(seed), curve(seed + 1), 0.1, 0.2),
+    "bridge": lambda seed: bridged(curve(seed), curve(seed + 1)),
     "halted": lambda seed: HaltedPath(curve(seed), 0.1, 0.2),
     "bounded": lambda seed: BoundedPath(PlanPath(plan(seed), 7.0), 0.05, 0.3),
     "still": lambda seed: StillPath(np.ones(2), curve(seed)),
@@ -60,6 +74,21 @@ def test_a_blend_is_the_old_path_at_first_and_the_new_one_after_its_window():
     for path, s in ((old, np.linspace(0.0, 0.1, 5)), (new, np.linspace(0.3, 0.8, 5))):
         for mixed, pure in zip(blend.evaluate(s), path.evaluate(s), strict=True):
             np.testing.assert_allclose(mixed, pure, atol=1e-9)
+
+
+def test_a_bridge_goes_on_from_the_old_path_and_ends_on_the_new_one_whatever_the_old_one_does_later():
+    old, new = curve(1), curve(2)
+    bridge = bridged(old, new)
+    for path, s in ((old, np.linspace(0.0, 0.099, 5)), (new, np.linspace(0.351, 0.8, 5))):
+        for mixed, pure in zip(bridge.evaluate(s), path.evaluate(s), strict=True):
+            np.testing.assert_allclose(mixed, pure, atol=1e-9)
+    s = np.array([0.1 - 1e-9, 0.1 + 1e-9])
+    for value in bridge.evaluate(s):
+        np.testing.assert_allclose(value[0], value[1], atol=1e-5)
+    halted = bridged(HaltedPath(old, 0.1, 0.05), new)
+    s = np.linspace(0.0, 0.8, 50)
+    for one, other in zip(bridge.evaluate(s), halted.evaluate(s), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-9)
 
 
 def test_a_halt_leaves_the_path_at_half_its_duration_and_the_gripper_with_it():

@@ -7,16 +7,11 @@ from hypothesis import strategies as st
 from motion.rig import Rig, boxed, examples
 
 from udvla_ros.errors import ConfigError
+from udvla_ros.motion import quintic
 from udvla_ros.motion.admission import Request
 from udvla_ros.motion.plan import State
-from udvla_ros.motion.stitch import (
-    StitchOptions,
-    ensembled,
-    node_accelerations,
-    node_velocities,
-    spline,
-    stretched,
-)
+from udvla_ros.motion.spline import node_accelerations, node_velocities, smooth, spline, stretched
+from udvla_ros.motion.stitch import StitchOptions, ensembled, gentle, receding
 
 
 def walk(robot, rng, start: np.ndarray, count: int = 8, step: float = 0.03, turn: float = 0.4) -> np.ndarray:
@@ -49,6 +44,15 @@ def test_node_velocities_solve_the_smooth_cubic_spline():
     v = node_velocities(times, q, first, last)
     np.testing.assert_allclose(v, reference(times, 1), atol=1e-9)
     np.testing.assert_allclose(node_accelerations(times, q, v), reference(times, 2), atol=1e-7)
+
+
+@pytest.mark.parametrize("spacing", [np.full(7, 0.1), np.full(7, 0.0333), np.array([0.03, 0.1, 0.1, 0.1])])
+def test_evenly_spaced_nodes_are_solved_alike(spacing):
+    rng, times = np.random.default_rng(3), np.concatenate([[-0.3], -0.3 + np.cumsum(spacing)])
+    q, first, last = rng.normal(size=(len(times), 6)), rng.normal(size=6), rng.normal(size=6)
+    v, a = smooth(times, q, first, last)
+    np.testing.assert_allclose(v, node_velocities(times, q, first, last), atol=1e-6)
+    np.testing.assert_allclose(a, node_accelerations(times, q, v), atol=1e-4)
 
 
 def test_segments_too_fast_for_a_joint_are_given_more_time(ur5e):
@@ -90,26 +94,37 @@ def test_a_chunk_that_agrees_with_the_motion_is_met_after_the_blend_however_late
     assert errors_mm(rig, line[4:12], stamp)[after:].max() < 2.5
 
 
-@examples(30)
-@given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.9), st.floats(0.0, 0.5))
-def test_position_and_velocity_go_on_at_every_switch(ur5e, seed, arrival, latency):
+stitchings = st.builds(
+    StitchOptions,
+    blend=st.sampled_from([0.0, 0.1, 0.25, 0.6]),
+    frozen=st.sampled_from([0.0, 0.0, 0.1, 0.3]),
+    ensemble=st.sampled_from([None, None, 0.01, 0.5]),
+    horizon=st.sampled_from([None, None, 0.25, 0.5]),
+    tail=st.sampled_from([0.0, 0.0, 0.2]),
+    entry=st.sampled_from(["progress", "time"]),
+)
+
+
+@examples(60)
+@given(st.integers(0, 2**32 - 1), st.one_of(st.just(StitchOptions()), stitchings))
+def test_position_and_velocity_go_on_at_every_switch(ur5e, seed, options):
+    """Whatever the options, the latencies and where the chunks lead; acceleration as well."""
     rng = np.random.default_rng(seed)
-    rig = Rig(ur5e, now=1000.0 + float(rng.uniform(0, 0.02)))
+    rig = Rig(ur5e, now=1000.0 + float(rng.uniform(0, 0.02)), stitch=options)
     rig.act("engage", "policy")
-    rig.offer("policy", rig.chunk(walk(ur5e, rng, ur5e.home)))
-    rig.wait(arrival)
-    start = rig.q
-    stamp_q = walk(ur5e, rng, start)
-    rig.wait(latency)
-    before, plan = rig.arbiter.plan.state(rig.now), rig.arbiter.plan
-    verdict = rig.offer("policy", rig.chunk(stamp_q, age=latency))
-    if not verdict.accepted:  # by then the two chunks lead too far apart
-        assert verdict.kind == "jump" and verdict.plan is plan
-        return
-    assert verdict.plan is not plan
-    after = verdict.plan.state(rig.now)
-    for old, new in zip(before, after, strict=True):
-        np.testing.assert_allclose(new, old, atol=1e-6)
+    for _ in range(int(rng.integers(2, 5))):
+        seen = walk(ur5e, rng, rig.q)
+        latency = float(rng.choice([0.0, rng.uniform(0, 0.5)]))
+        rig.wait(latency)
+        before, plan = rig.arbiter.plan.state(rig.now), rig.arbiter.plan
+        verdict = rig.offer("policy", rig.chunk(seen, age=latency))
+        if not verdict.accepted:  # by then the chunk leads too far away
+            assert verdict.kind == "jump" and verdict.plan is plan
+            continue
+        assert verdict.plan is not plan
+        for old, new in zip(before, verdict.plan.state(rig.now), strict=True):
+            np.testing.assert_allclose(new, old, atol=1e-6)
+        rig.wait(float(rng.uniform(0.0, 0.9)))
     rig.settle()
     rig.judge()
     rig.judge_rest()
@@ -142,6 +157,45 @@ def test_frozen_steps_play_the_plan_in_force(ur5e):
     moved = rig.now + np.linspace(0.3, 0.5, 21)
     apart = [np.abs(np.stack([new.state(x).q - old.state(x).q for x in t])).max() for t in (frozen, moved)]
     assert apart[0] < 2e-3 and apart[1] > 5e-3
+
+
+def test_a_bridge_is_as_long_as_what_it_brings_together_needs(ur5e):
+    """A quintic from a difference of state to none keeps the share of the limits, and just does."""
+    rng = np.random.default_rng(6)
+    for scale in np.diag([0.05, 0.5, 3.0]):
+        apart = tuple(size * rng.normal(size=(1, 6)) for size in scale)
+        window = gentle(apart, ur5e.limits)
+        parts = []
+        for factor in (1.0, 0.8):
+            knots = (np.vstack([x, np.zeros(6)]) for x in apart)
+            c = quintic.coefficients(np.array([factor * window]), *knots)
+            u = np.linspace(0.0, factor * window, 400)
+            force = quintic.evaluate(c, np.zeros(400, int), u)[2]
+            jerk = np.diff(force, axis=0) / (u[1] - u[0])
+            parts.append(max((np.abs(force) / ur5e.limits.acceleration).max(), (np.abs(jerk) / ur5e.limits.jerk).max()))
+        assert parts[0] < 0.51 or scale[2], "an acceleration itself does not get less by waiting"
+        assert scale[2] or parts[1] > 0.55
+    assert gentle(tuple(np.zeros((1, 6)) for _ in range(3)), ur5e.limits) == 0.0
+
+
+def test_a_receding_horizon_follows_only_the_near_points(ur5e):
+    times = 0.1 * np.arange(1, 9) - 0.25
+    request = Request(-0.25, times, np.arange(8.0)[:, None] + np.zeros(6), None, np.linspace(0.0, 0.7, 8))
+    near = receding(request, 0.4)
+    np.testing.assert_allclose(near.times, times[:4])
+    assert len(near.q) == len(near.gripper) == 4 and near.due == 2
+    assert len(receding(request, 0.1).times) == 3, "the next point due is followed, however short the horizon"
+    assert len(receding(request, 9.0).times) == 8
+
+    rig = Rig(ur5e, stitch=StitchOptions(horizon=0.4))
+    rig.act("engage", "policy")
+    targets = ur5e.home + 0.02 * np.arange(1, 9)[:, None] * np.eye(6)[0]
+    rig.offer("policy", rig.chunk(targets))
+    rig.settle()
+    np.testing.assert_allclose(rig.q, targets[3], atol=1e-6)
+    for horizon in (0.0, -0.1):
+        with pytest.raises(ConfigError, match="horizon"):
+            StitchOptions(horizon=horizon)
 
 
 def test_ensembling_averages_chunks_by_time_the_oldest_weighing_most():

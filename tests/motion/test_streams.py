@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from motion.rig import Rig, boxed, examples
 
+from udvla_ros.motion.exchange import ArbiterOptions
 from udvla_ros.motion.modes import Mode
+from udvla_ros.motion.stitch import StitchOptions
 from udvla_ros.motion.trajectory import Trajectory
 
 DEFECTS = (
     *["none"] * 8, "permuted", "nan", "inf", "missing", "duplicate", "unknown", "reversed times",
     "zero time", "stale", "ahead", "empty", "far", "ragged", "no gripper", "with velocities", "dense",
+    "same stamp", "older stamp",
 )  # fmt: skip
 
 offers = st.tuples(
@@ -24,6 +27,14 @@ offers = st.tuples(
     st.sampled_from([0.0, 0.0, 0.05, 0.2, 0.45]),  # age of the observation, s
     st.sampled_from([True, True, True, False]),  # whether its source is engaged first where need be
 )
+bursts = st.tuples(
+    st.just("burst"),
+    st.sampled_from(["policy", "teleop"]),
+    st.integers(2, 12),  # messages
+    st.integers(0, 2**16),
+    st.sampled_from([0.003, 0.03, 0.3]),
+    st.sampled_from([0.0, 0.005, 0.02]),  # s between two of them
+)
 waits = st.tuples(st.just("wait"), st.sampled_from([0.0, 0.003, 0.013, 0.02, 0.1, 0.26, 0.7]))
 controls = st.sampled_from(
     [
@@ -34,27 +45,39 @@ controls = st.sampled_from(
         ("reset",),
         ("blind",),
         ("wait", 3.0),
+        ("lock", True),
+        ("lock", False),
+        ("contest", "policy"),
+        ("speed", 0.1),
+        ("speed", 1.0),
     ]
 )
-streams = st.lists(st.one_of(offers, offers, offers, waits, waits, controls), min_size=6, max_size=30)
+mishaps = st.sampled_from(
+    [("clock", 40.0, True), ("clock", 0.4, True), ("clock", -0.3, True), ("clock", 5.0, False), ("clock", -2.0, False),
+     ("stall", 0.4), ("stall", 1.7)]
+)  # fmt: skip
+streams = st.lists(
+    st.one_of(offers, offers, offers, bursts, waits, waits, controls, mishaps), min_size=6, max_size=30
+)
 
 
-def trajectory(rig: Rig, defect: str, seed: int, size: float, age: float) -> Trajectory:
+def trajectory(rig: Rig, source: str, defect: str, seed: int, size: float, age: float) -> Trajectory:
     """Return a random walk from the command at the observation, with one defect."""
     rng, robot = np.random.default_rng(seed), rig.robot
-    count = int(rng.integers(1, 9))
+    joints, count = len(robot.joints), int(rng.integers(1, 9))
     past = rig.arbiter.past(rig.now - age)
     start = past[0].q if past else rig.q
-    drift = rng.normal(size=6) * size
-    q = start + np.cumsum(drift + rng.normal(size=(count, 6)) * size * rng.choice([0.0, 0.3, 1.0]), axis=0)
+    drift = rng.normal(size=joints) * size
+    q = start + np.cumsum(drift + rng.normal(size=(count, joints)) * size * rng.choice([0.0, 0.3, 1.0]), axis=0)
     times = np.cumsum(rng.uniform(0.02, 0.15, count)) if rng.random() < 0.3 else 0.1 * np.arange(1, count + 1)
-    positions = np.column_stack([q, rng.uniform(0.0, 0.8, count)])
+    positions = np.column_stack([q, robot.gripper.position(rng.uniform(0.0, 1.0, count))])
     names, stamp, velocities = list(robot.command_names), rig.now - age, None
+    last = rig.arbiter.heard[source].stamp
     if defect == "permuted":
-        order = rng.permutation(7)
+        order = rng.permutation(joints + 1)
         names, positions = [names[i] for i in order], positions[:, order]
     elif defect in ("nan", "inf"):
-        positions[rng.integers(count), rng.integers(7)] = np.nan if defect == "nan" else -np.inf
+        positions[rng.integers(count), rng.integers(joints + 1)] = np.nan if defect == "nan" else -np.inf
     elif defect == "missing":
         names, positions = names[1:], positions[:, 1:]
     elif defect == "duplicate":
@@ -76,11 +99,15 @@ def trajectory(rig: Rig, defect: str, seed: int, size: float, age: float) -> Tra
     elif defect == "ragged":
         positions = positions[:, :4]
     elif defect == "no gripper":
-        names, positions = names[:6], positions[:, :6]
+        names, positions = names[:joints], positions[:, :joints]
     elif defect == "with velocities":
         velocities = rng.normal(size=positions.shape) * size * 5
     elif defect == "dense":
         times = 0.004 * np.arange(1, count + 1)
+    elif defect == "same stamp" and np.isfinite(last):
+        stamp = last
+    elif defect == "older stamp" and np.isfinite(last):
+        stamp = last - float(rng.uniform(0.001, 0.5))
     return Trajectory(names, times, positions, velocities, stamp)
 
 
@@ -91,8 +118,25 @@ REFUSED = {
 }  # fmt: skip
 
 
+def offer(rig: Rig, source: str, defect: str, seed: int, size: float, age: float) -> None:
+    """Send one trajectory and check the answer."""
+    before, mode, last = rig.arbiter.plan, rig.arbiter.mode, rig.arbiter.heard[source].stamp
+    verdict = rig.offer(source, trajectory(rig, source, defect, seed, size, age))
+    assert not (verdict.accepted and defect in REFUSED), defect
+    if not verdict.accepted:
+        assert verdict.kind and verdict.reason
+        takeover = mode is not rig.arbiter.mode
+        assert rig.arbiter.plan is before or takeover, "a refused command must change nothing"
+        contested = verdict.kind == "two_writers"
+        if rig.arbiter.mode.value.lower() == source and defect in REFUSED and not contested:
+            assert verdict.kind == REFUSED[defect]
+    elif defect == "older stamp":
+        assert not np.isfinite(last), "older than what was accepted before it"
+
+
 def run(rig: Rig, stream: list) -> None:
     for step in stream:
+        moved = (rig.arbiter.mode, rig.arbiter.plan)
         if step[0] == "wait":
             rig.wait(step[1])
         elif step[0] == "blind":
@@ -103,29 +147,45 @@ def run(rig: Rig, stream: list) -> None:
                 rig.act("reset")
                 rig.act("engage", source)
                 age = 0.0
-            before, mode = rig.arbiter.plan, rig.arbiter.mode
-            verdict = rig.offer(source, trajectory(rig, defect, seed, size, age))
-            assert not (verdict.accepted and defect in REFUSED), defect
-            if not verdict.accepted:
-                assert verdict.kind and verdict.reason
-                takeover = mode is not rig.arbiter.mode
-                assert rig.arbiter.plan is before or takeover, "a refused command must change nothing"
-                if rig.arbiter.mode.value.lower() == source and defect in REFUSED:
-                    assert verdict.kind == REFUSED[defect]
+            offer(rig, source, defect, seed, size, age)
+        elif step[0] == "burst":
+            _, source, count, seed, size, pause = step
+            for k in range(count):
+                offer(rig, source, "none", seed + k, size, 0.0)
+                rig.wait(pause)
+        elif step[0] == "clock":
+            rig.set_clock(*step[1:])
+            assert rig.arbiter.mode is Mode.STOPPED
+        elif step[0] == "stall":
+            rig.stall(step[1])
+            assert rig.arbiter.mode is Mode.STOPPED and rig.arbiter.plan is moved[1]
+        elif step[0] == "lock":
+            rig.arbiter.lock("emergency stop", step[1], rig.now)
+            rig.send()
+            assert not step[1] or rig.arbiter.mode is Mode.STOPPED
+        elif step[0] == "contest":
+            rig.arbiter.contest(step[1], "two writers", rig.now)
+            rig.send()
+            assert rig.arbiter.mode is not Mode.POLICY
+        elif step[0] == "speed":
+            rig.arbiter.set_speed(step[1], rig.now)
         else:
             rig.act(*step)
+        # Nothing but an engagement, or teleop's own hand, gives anybody the arm.
+        active = rig.arbiter.mode in (Mode.POLICY, Mode.TELEOP) and rig.arbiter.mode is not moved[0]
+        assert not active or step[0] in ("offer", "burst", "engage")
     rig.settle()
     rig.judge_rest()
     rig.judge()
+    assert rig.arbiter.mode in (Mode.HOLD, Mode.STOPPED), "silence must end in HOLD"
 
 
 @examples(60)
-@given(streams)
-def test_any_stream_keeps_the_envelope(ur5e, stream):
-    rig = Rig(ur5e)
+@given(streams, st.sampled_from([StitchOptions(), StitchOptions(lead=0.02), StitchOptions(lead=0.02, frozen=0.1)]))
+def test_any_stream_keeps_the_envelope(ur5e, stream, stitch):
+    rig = Rig(ur5e, stitch=stitch)
     rig.act("engage", "policy")
     run(rig, stream)
-    assert rig.arbiter.mode in (Mode.HOLD, Mode.STOPPED), "silence must end in HOLD"
 
 
 @examples(30)
@@ -135,7 +195,8 @@ def test_any_stream_stays_in_a_tight_workspace(ur5e, stream):
     around = np.array([[-0.08, -0.1, -0.05], [0.1, 0.08, 0.1]])
     pillar = np.array([[0.02, -0.02, -0.02], [0.06, 0.02, 0.02]])
     robot = boxed(ur5e, tcp + around, [tcp + pillar])
-    rig = Rig(robot, now=1.7e9 + 0.123)  # times since the epoch, where a double resolves only 0.2 microseconds
+    # Times since the epoch, where a double resolves only 0.2 microseconds.
+    rig = Rig(robot, stitch=StitchOptions(lead=0.02), now=1.7e9 + 0.123)
     rig.act("engage", "policy")
     run(rig, stream)
 
@@ -149,3 +210,20 @@ def test_any_stream_from_a_joint_bound_stays_within_it(ur5e, joint, high, stream
     rig = Rig(robot, q=q)
     rig.act("engage", "policy")
     run(rig, stream)
+
+
+@examples(15)
+@given(streams, st.sampled_from([None, 0.3]))
+def test_any_stream_keeps_the_envelope_of_another_arm(panda, stream, ensemble):
+    rig = Rig(panda, stitch=StitchOptions(frozen=0.1, ensemble=ensemble))
+    rig.act("engage", "policy")
+    run(rig, stream)
+
+
+@examples(10)
+@given(streams)
+def test_any_stream_moves_nothing_in_a_dry_run(ur5e, stream):
+    rig = Rig(ur5e, options=ArbiterOptions(dry_run=True))
+    rig.act("engage", "policy")
+    run(rig, stream)
+    assert rig.controller.switches == 0

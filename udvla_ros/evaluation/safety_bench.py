@@ -1,32 +1,32 @@
 """What the arm's side costs and how well it follows: numbers without a policy, a simulator or ROS.
 
-A made-up policy wanders between random goals in 3 cm steps at 10 Hz, its chunks arriving ``latency`` after
-what they were computed from. Three ways of joining its chunks are compared by the jerk at their seams: this
-package's, chunk after chunk from their first step, and chunks re-anchored to a measured pose that lags.
+A made-up policy wanders between random goals in steps at 10 Hz, its chunks arriving ``latency`` after what they
+were computed from. Three ways of joining its chunks are compared by the jerk at their seams, in the command and
+in an arm that follows it with a lag: this package's and two careless ones (:mod:`udvla_ros.evaluation.seams`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from udvla_ros.evaluation.seams import TICK, Trace, careless, followed, seam_jerk
 from udvla_ros.motion.action_space import TcpDeltaSpace
 from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.errors import UnreachableTarget
 from udvla_ros.motion.plan import Plan
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.motion.stitch import StitchOptions, node_velocities
+from udvla_ros.motion.stitch import StitchOptions
 from udvla_ros.motion.trajectory import Trajectory
 
-DT, STEPS, STEP = 0.1, 8, 0.03  # s between points, points of a chunk, m of a full step
-TICK = 0.01
-LAG = 0.033  # s by which the measured arm follows its command
-SEAM = 0.1  # s after a switch that count as its seam
+DT, STEPS = 0.1, 8  # s between points, points of a chunk
+PACE = 0.3  # part of the TCP speed limit at which the policy goes, if not told otherwise
 DELAYS = np.arange(0.0, 0.6, 0.01)  # s tried for the delay
 MOVING = 0.05  # rad/s
+TICKS_HZ = 100.0
 AREA = ((0.35, -0.25, 0.08), (0.60, 0.25, 0.35))  # goals, m
 
 
@@ -42,8 +42,14 @@ class SafetyReport:
             due time plus the chunk's delay.
         delay_ms: p50, p95, p99 of that delay: a start from rest begins when its chunk arrives.
         rest_s: p50, p95, p99 of the time to rest after a stop at a random moment of motion.
+        core: parts of a core that ticks at 100 Hz and the offered messages take.
         worst: greatest velocity, acceleration and jerk sent, as parts of their limits.
-        seams: by way of joining: RMS jerk at seams and inside chunks, rad/s^3, and their ratio.
+        seams: by way of joining: RMS jerk of the command at seams, inside chunks and in all, rad/s^3, and the
+            first by the second; and the same of the arm.
+        step: m of a full step of the policy.
+        stitch: the options of joining.
+        offers: ms of each call of offer.
+        traces: what was commanded, by way of joining.
     """
 
     messages: int
@@ -56,19 +62,25 @@ class SafetyReport:
     tracking_mm: dict[str, float]
     delay_ms: dict[str, float]
     rest_s: dict[str, float]
+    core: float
     worst: dict[str, float]
     seams: dict[str, dict[str, float | None]]
+    arm_seams: dict[str, dict[str, float | None]]
+    step: float
+    stitch: StitchOptions
+    offers: list[float] = field(repr=False, default_factory=list)
+    traces: dict[str, Trace] = field(repr=False, default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
-        """Return the report for JSON."""
-        return asdict(self)
+        """Return the report for JSON, without the single calls and commands."""
+        return {name: value for name, value in asdict(self).items() if name not in ("offers", "traces")}
 
 
 class Wanderer:
-    """The made-up policy: steps straight to a goal, slower near it, then to the next."""
+    """The made-up policy: steps of ``step`` m straight to a goal, shorter near it, then to the next."""
 
-    def __init__(self, robot: RobotDescription, rng: np.random.Generator) -> None:
-        self._robot, self._rng, self._space = robot, rng, TcpDeltaSpace(robot)
+    def __init__(self, robot: RobotDescription, rng: np.random.Generator, step: float) -> None:
+        self._robot, self._rng, self._step, self._space = robot, rng, step, TcpDeltaSpace(robot)
         self._goal = self._rng.uniform(*AREA)
 
     def chunk(self, q: np.ndarray) -> np.ndarray:
@@ -80,7 +92,7 @@ class Wanderer:
         for action in actions:
             way = self._goal - at
             left = float(np.linalg.norm(way))
-            action[:3] = way / max(left, 1e-9) * min(STEP, 0.5 * left)
+            action[:3] = way / max(left, 1e-9) * min(self._step, 0.5 * left)
             at = at + action[:3]
         try:
             return self._space.targets(actions, q).q
@@ -91,19 +103,23 @@ class Wanderer:
 
 def measure(
     robot: RobotDescription, messages: int = 300, latency: float = 0.3, seed: int = 0,
-    progress: Callable[[], object] = lambda: None,
+    progress: Callable[[], object] = lambda: None, options: StitchOptions | None = None, step: float | None = None,
 ) -> SafetyReport:  # fmt: skip
     """Return costs, tracking and continuity over ``messages`` chunks.
 
     Args:
         latency: s from the observation to the arrival of its chunk; the next observation follows at once.
         progress: called after each message.
+        options: how chunks are joined.
+        step: m of a full step of the policy; by default in proportion to the robot's TCP speed.
     """
+    options = options or StitchOptions()
+    step = PACE * robot.limits.tcp_speed * DT if step is None else step
     rng = np.random.default_rng(seed)
-    policy, arbiter, clock = Wanderer(robot, rng), started(robot), Clock()
+    policy, arbiter, clock = Wanderer(robot, rng, step), started(robot, options), Clock()
     names, forward = robot.command_names, robot.kinematics.positions
     offers, offers_cpu, ticks, brakes, apart, late, rests = (list[float]() for _ in range(7))
-    worst, track, seams = np.zeros(3), list[np.ndarray](), list[int]()
+    worst, trace = np.zeros(3), Trace()
     for _ in range(messages):
         stamp, targets = clock.now, policy.chunk(in_force(arbiter).state(clock.now).q)
         for _ in range(round(latency / TICK)):  # the policy thinks, the arm goes on
@@ -112,19 +128,19 @@ def measure(
             begin = time.perf_counter()
             arbiter.tick(clock.now)
             ticks.append(time.perf_counter() - begin)
-            track.append(in_force(arbiter).state(clock.now).q)
+            trace.commands.append(in_force(arbiter).state(clock.now).q)
         message = Trajectory(names[: len(robot.joints)], DT * np.arange(1, STEPS + 1), targets, None, stamp)
         begin, begin_cpu = time.perf_counter(), time.process_time()
         verdict = arbiter.offer("policy", message, clock.now)
         offers.append(time.perf_counter() - begin)
         offers_cpu.append(time.process_time() - begin_cpu)
-        seams.append(len(track))
+        trace.switches.append(len(trace.commands) + round(options.frozen / TICK))
         if verdict.accepted:
             plan = in_force(arbiter)
             worst = np.maximum(worst, arbiter.safety.envelope(plan, clock.now).effort(plan).max(axis=1))
             due = stamp + DT * np.arange(1, STEPS + 1)
             kept = due > clock.now + arbiter.stitch.blend
-            if np.ptp(forward(targets[kept]), axis=0).max(initial=0.0) > STEP / 3:
+            if np.ptp(forward(targets[kept]), axis=0).max(initial=0.0) > step / 3:
                 moved = [forward(np.stack([plan.state(t + shift).q for t in due[kept]])) for shift in DELAYS]
                 error = np.linalg.norm(np.stack(moved) - forward(targets[kept]), axis=2).max(axis=1)
                 late.append(float(DELAYS[error.argmin()]) * 1e3)
@@ -136,18 +152,21 @@ def measure(
         if np.abs(in_force(arbiter).state(when).qd).max() > MOVING:
             rests.append(stop.start + stop.rest_time - when)
         progress()
+    traces = {"stitched": trace}
+    for name, measured in (("chunk_after_chunk", False), ("reanchored", True)):
+        again = Wanderer(robot, np.random.default_rng(seed), step)
+        traces[name] = careless(again.chunk, robot.home, messages, latency, DT, measured)
     counts = arbiter.counts
     return SafetyReport(
         messages=messages,
         refused=named(counts, "refused/"), interventions=named(counts, "intervention/"),
         offer_ms=spread(offers, 1e3), offer_cpu_ms=spread(offers_cpu, 1e3), tick_ms=spread(ticks, 1e3),
         brake_ms=spread(brakes, 1e3), tracking_mm=spread(apart), delay_ms=spread(late), rest_s=spread(rests),
+        core=float(np.mean(ticks) * TICKS_HZ + np.mean(offers_cpu) / latency),
         worst=dict(zip(("velocity", "acceleration", "jerk"), map(float, worst), strict=True)),
-        seams={
-            "stitched": seam_jerk(np.array(track), seams),
-            "chunk_after_chunk": seam_jerk(*naive(robot, messages, latency, seed, anchor="command")),
-            "reanchored": seam_jerk(*naive(robot, messages, latency, seed, anchor="measured")),
-        },
+        seams={name: seam_jerk(each.curve, each.switches) for name, each in traces.items()},
+        arm_seams={name: seam_jerk(followed(each.curve), each.switches) for name, each in traces.items()},
+        step=step, stitch=options, offers=[x * 1e3 for x in offers], traces=traces,
     )  # fmt: skip
 
 
@@ -179,61 +198,6 @@ def feed(arbiter: Arbiter, now: float) -> None:
     """Report an arm that is where it is commanded."""
     state = in_force(arbiter).state(now)
     arbiter.observe(arbiter.robot.joints, state.q, state.qd, now)
-
-
-def naive(
-    robot: RobotDescription, messages: int, latency: float, seed: int, anchor: str
-) -> tuple[np.ndarray, list[int]]:
-    """Return the commands [n, d] of joining chunks without care, and the indices of the switches.
-
-    ``anchor``: ``command`` plays each chunk from its first step when it arrives; ``measured`` drops elapsed
-    steps and moves the rest to where the lagging arm is.
-    """
-    policy = Wanderer(robot, np.random.default_rng(seed))
-    here = measured = robot.home.copy()
-    times, curve, begin = np.array([0.0, 1.0]), np.repeat(here[None], 2, axis=0), 0.0
-    track, seams, now = list[np.ndarray](), list[int](), 0.0
-    for _ in range(messages):
-        seen = policy.chunk(here)
-        for _ in range(round(latency / TICK)):
-            now += TICK
-            here = hermite(times, curve, now - begin)
-            measured = measured + (here - measured) * (TICK / LAG)
-            track.append(here)
-        seams.append(len(track))
-        if anchor == "measured":
-            elapsed = min(round(latency / DT), STEPS - 1)
-            seen = seen[elapsed:] - seen[elapsed - 1] + measured if elapsed else seen
-            here = measured
-        curve = np.vstack([here, seen])
-        times, begin = DT * np.arange(len(curve)), now
-    return np.array(track), seams
-
-
-def hermite(times: np.ndarray, q: np.ndarray, t: float) -> np.ndarray:
-    """Return the smooth cubic spline through ``q`` [m, d] at ``times`` [m], at rest before and after, at ``t``."""
-    zero = np.zeros(q.shape[1])
-    slope = (q[1] - q[0]) / (times[1] - times[0])
-    v = node_velocities(times, q, slope, zero)
-    t = min(max(t, 0.0), times[-1])
-    k = min(int(np.searchsorted(times, t, "right")) - 1, len(times) - 2)
-    h = times[k + 1] - times[k]
-    x = (t - times[k]) / h
-    a, b = x * x * (3 - 2 * x), x * (1 - x)
-    return (1 - a) * q[k] + a * q[k + 1] + h * b * ((1 - x) * v[k] - x * v[k + 1])
-
-
-def seam_jerk(track: np.ndarray, seams: list[int]) -> dict[str, float | None]:
-    """Return RMS jerk, rad/s^3, of commands [n, d] every ``TICK`` near the switches and elsewhere.
-
-    There is no ratio where all is near a switch: let chunks arrive further apart than ``SEAM``.
-    """
-    jerk = np.linalg.norm(np.diff(track, n=3, axis=0), axis=1) / TICK**3
-    near = np.zeros(len(jerk), bool)
-    for seam in seams:
-        near[max(seam - 3, 0) : seam + round(SEAM / TICK)] = True
-    at, inside = (float(np.sqrt(np.mean(jerk[x] ** 2))) if x.any() else 0.0 for x in (near, ~near))
-    return {"at_seams": at, "inside": inside, "ratio": at / inside if inside > 1e-6 else None}
 
 
 def spread(values: list[float], scale: float = 1.0) -> dict[str, float]:

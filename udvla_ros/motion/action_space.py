@@ -106,6 +106,11 @@ class TcpDeltaSpace:
     ) -> None:
         if frame not in FRAMES:
             raise ConfigError(f"action frame {frame!r} is not one of {', '.join(FRAMES)}")
+        if len(robot.joints) < 6:
+            raise ConfigError(
+                f"robot '{robot.name}' has {len(robot.joints)} joints and cannot follow a TCP pose; "
+                "use joint_delta or joint_absolute"
+            )
         self.robot, self.frame, self.largest_step = robot, frame, largest_step
         self.scale = np.broadcast_to(np.asarray(scale, float), (6,))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Request:
     velocities: np.ndarray | None
     gripper: np.ndarray | None
 
-    @property
+    @cached_property
     def due(self) -> int:
         """Index of the first point not yet elapsed."""
         return int(np.searchsorted(self.times, 1e-3))
@@ -75,7 +75,7 @@ def admit(
     Raises:
         Refused: with the class of the fault; the message says what to send instead.
     """
-    columns = _columns(robot, request.names)
+    columns = _columns(robot, tuple(str(name) for name in request.names))
     times, positions = _array(request.times, 1, "times"), _array(request.positions, 2, "positions")
     count = len(times)
     if count == 0:
@@ -94,7 +94,7 @@ def admit(
             raise Refused("non_finite", f"{name} of {request.names[joint]} at point {point} is {array[point, joint]}")
     if not (np.isfinite(times).all() and np.isfinite(request.stamp)):
         raise Refused("non_finite", "a time of the trajectory or its stamp is not finite")
-    if times[0] <= 0 or (np.diff(times) <= 1e-4).any():
+    if times[0] <= 0 or (times[1:] - times[:-1] <= 1e-4).any():
         raise Refused("times", "times must start above 0 and increase by more than 0.1 ms from point to point")
     if times[-1] > rules.max_duration:
         raise Refused("too_long", f"the last point is due after {times[-1]:.1f} s, at most {rules.max_duration:g} s")
@@ -116,9 +116,9 @@ def admit(
     return checked
 
 
-def _columns(robot: RobotDescription, names: Sequence[str]) -> list[int]:
+@lru_cache(maxsize=64)
+def _columns(robot: RobotDescription, names: tuple[str, ...]) -> list[int]:
     """Return the column of each command joint, the gripper last where it is named."""
-    names = [str(name) for name in names]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise Refused("duplicate_joint", f"{twice} is named twice")

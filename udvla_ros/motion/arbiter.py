@@ -15,7 +15,7 @@ import numpy as np
 from udvla_ros.errors import ConfigError
 from udvla_ros.motion.admission import Admission
 from udvla_ros.motion.errors import Refused
-from udvla_ros.motion.exchange import ArbiterOptions, Event, Heard, Verdict
+from udvla_ros.motion.exchange import ArbiterOptions, Event, Heard, Lock, Verdict
 from udvla_ros.motion.measured import Floats, Measured
 from udvla_ros.motion.modes import GUARDS, SOURCES, TRANSITIONS, Mode, Source
 from udvla_ros.motion.plan import Plan, State
@@ -27,6 +27,9 @@ from udvla_ros.motion.trajectory import Trajectory
 KEPT = 1.0  # s for which past plans are kept beyond the greatest age of a stamp
 RESOLUTION = 1e-6  # s to which stamps since the epoch can be compared as doubles
 STANDING = 1e-6  # rad between two commands that count as the same
+SETTLED = 0.5  # s after the end of a plan at which the servo's lag is over
+SOONEST = 0.005  # s from a message to its first point
+GENTLE = 0.25  # of the limits, for the controller's bridge to where commands start
 HOLDS_NOTHING = 0.05  # closed fraction up to which a gripper is open
 
 
@@ -59,7 +62,11 @@ class Arbiter:
         self.mode, self.mode_reason = Mode.HOLD, "start-up: waiting for joint states"
         self.plan: Plan | None = None
         self.counts: Counter[str] = Counter()
-        self.locks: set[str] = set()
+        self.locks: dict[str, Lock] = {}
+        self.rivals: dict[str, tuple[float, str]] = {}  # source -> until when it has two writers, and who
+        self.settled = -np.inf  # from when on the controller is sure to hold what is commanded
+        self._fresh = False  # nothing was sent since commands started from the measured arm
+        self.withheld: Plan | None = None  # what the last take() of a dry run kept back
         self.heard = {name: Heard() for name in self.sources}
         self.measured = Measured(robot)
         self._past: deque[tuple[float, Plan]] = deque()
@@ -122,12 +129,31 @@ class Arbiter:
         return self._change("stop", reason, self._advance(now))
 
     def lock(self, name: str, held: bool, now: float) -> None:
-        """Stop while a lock such as a hardware emergency stop is held; releasing it does not resume."""
+        """Stop while a lock such as a hardware emergency stop is held; releasing it does not resume.
+
+        With ``lock_timeout`` a lock once heard must go on being heard: its silence counts as pressed.
+        """
+        now = self._advance(now)
+        self.locks[name] = Lock(held, now)
         if held:
-            self.locks.add(name)
             self.stop(f"{name} is pressed", now)
-        else:
-            self.locks.discard(name)
+
+    def contest(self, source: str, reason: str, now: float) -> None:
+        """Take the arm from a source with two writers: whom to follow cannot be known. It must be engaged anew."""
+        now = self._advance(now)
+        self.rivals[source] = (now + self.sources[source].timeout, reason)
+        if self.mode is self.sources[source].mode:
+            self._change("contested", reason, now)
+
+    def stalled(self, seconds: float, now: float) -> None:
+        """Stop because nobody called for ``seconds``; the controller played on, so the plan in force still holds."""
+        self._now = now
+        self._change("stop", f"the arbiter stalled for {seconds:.1f} s; is this machine overloaded?", now, brake=False)
+
+    def clock_stepped(self, seconds: float, now: float) -> None:
+        """Stop because the clock was set by ``seconds`` while real time went on; ``now`` is after the step."""
+        self._now = now
+        self._shift(seconds, now)
 
     def reset(self, now: float) -> Verdict:
         """Leave STOPPED for HOLD, once the arm stands still; commands start anew from the measured arm."""
@@ -156,6 +182,10 @@ class Arbiter:
         active = self.mode in (Mode.POLICY, Mode.TELEOP)
         if active and now - self.measured.time > self.options.joint_state_timeout:
             self._change("blind", f"no joint states for {self.options.joint_state_timeout:g} s", now)
+        if self.options.lock_timeout > 0 and self.mode is not Mode.STOPPED:
+            for name, lock in self.locks.items():
+                if now - lock.heard > self.options.lock_timeout:
+                    self._change("stop", f"{name} has been silent for {self.options.lock_timeout:g} s", now)
         while len(self._past) > 1 and self._past[1][0] < now - self._memory:
             self._past.popleft()
         events, self._events = self._events, []
@@ -164,7 +194,15 @@ class Arbiter:
     def take(self) -> Plan | None:
         """Return the plan to send to the controller if it changed since the last call, else None."""
         plan, self._unsent = self._unsent, None
+        self.withheld = plan if self.options.dry_run else None
         return None if self.options.dry_run else plan
+
+    def points(self, plan: Plan, now: float, least: float = SOONEST) -> tuple[np.ndarray, ...]:
+        """Return what a message that sends ``plan`` carries, see :meth:`Plan.points`.
+
+        Nothing comes before ``least`` s: the controller makes the way to the first point by itself.
+        """
+        return plan.points(now, max(least, self.settled - now))
 
     def state(self, now: float) -> State | None:
         """Return the commanded arm state at ``now``; None before the first joint states."""
@@ -183,12 +221,17 @@ class Arbiter:
             raise Refused("unknown_source", f"{name} is not one of {', '.join(self.sources)}")
         if self.plan is None:
             raise Refused("not_ready", self.mode_reason)
+        if self._contested(name, now):
+            raise Refused("two_writers", self.rivals[name][1])
         source, heard = self.sources[name], self.heard[name]
         if source.takes_over and self._outranks(source):
             self._change("touch", f"{name} took over" if self.mode is Mode.POLICY else f"{name} spoke", now, name)
         if self.mode is not source.mode:
             raise Refused("not_engaged", f"mode is {self.mode.value} ({self.mode_reason}); engage {name} first")
-        request = self.safety.check(trajectory, self.plan.state(now), now, self._stood(trajectory.stamp, now))
+        if self._fresh:
+            self._fresh, self.settled = False, now + self._settling(now)
+        at = max(self._leave(now), self.settled)
+        request = self.safety.check(trajectory, self.plan.state(at), at, self._stood(trajectory.stamp, at))
         if trajectory.stamp < heard.stamp - RESOLUTION:
             raise Refused("out_of_order", f"older than the last one accepted by {heard.stamp - trajectory.stamp:.3f} s")
         if not source.takes_over and trajectory.stamp < heard.engaged - RESOLUTION:
@@ -196,14 +239,28 @@ class Arbiter:
         in_force = self.plan
         if self.stitch.ensemble is not None:
             older = [chunk for chunk in heard.recent if now - chunk[0] < self._memory]
-            heard.recent = [*older, (now, request.times + now, request.q)]
-            request = ensembled(request, older, now, self.stitch.ensemble)
-        options = self.stitch if source.tail is None else replace(self.stitch, tail=source.tail)
-        joining = Joining(request, in_force, now, self.past, self.safety.limits, options)
-        outcome = self.safety.plan(joining, in_force, now)
+            heard.recent = [*older, (now, request.times + at, request.q)]
+            request = ensembled(request, older, at, self.stitch.ensemble)
+        options = replace(self.stitch, frozen=max(self.stitch.frozen - self.stitch.lead, 0.0))
+        if source.tail is not None:
+            options = replace(options, tail=source.tail, frozen=0.0)
+        joining = Joining(request, in_force, at, self.past, self.safety.limits, options)
+        outcome = self.safety.plan(joining, in_force, at)
         heard.accepted, heard.stamp = now, trajectory.stamp
         self._put(outcome.plan, now)
         return Verdict(True, plan=self.plan, interventions=outcome.interventions)
+
+    def _settling(self, now: float) -> float:
+        """Return the seconds that the controller is given to come to where commands start.
+
+        A controller that was started anew holds the arm where it was measured, not where it was commanded. How far
+        that is at most is seen from the arm; the controller's bridge over it keeps to a part of the limits.
+        """
+        limits = self.robot.limits
+        error = np.abs(self.measured.q - self.plan.state(now).q) if self.plan is not None else np.zeros(1)
+        by_speed, by_acceleration = error / (GENTLE * limits.velocity), error / (GENTLE * limits.acceleration)
+        # A quintic between rests over one second peaks at 15/8 and 10/sqrt(3) of its distance.
+        return float(max((15 / 8 * by_speed).max(), np.sqrt(10 / np.sqrt(3) * by_acceleration).max()))
 
     def _stood(self, stamp: float, now: float) -> bool:
         """Return whether the arm has been commanded to stand since ``stamp``."""
@@ -211,6 +268,10 @@ class Arbiter:
             return False
         before = self.past(stamp)
         return before is not None and np.abs(before[0].q - self.plan.state(now).q).max() < STANDING
+
+    def _contested(self, name: str, now: float) -> bool:
+        """Return whether a source had two writers a moment ago."""
+        return name in self.rivals and now < self.rivals[name][0]
 
     def _outranks(self, source: Source) -> bool:
         active = next((s for s in self.sources.values() if s.mode is self.mode), None)
@@ -222,6 +283,8 @@ class Arbiter:
         if target is None:
             return Verdict(False, f"{event} does nothing in {self.mode.value} ({self.mode_reason})", "mode", self.plan)
         guard = GUARDS.get(event)
+        if source is not None and self._contested(source, now):
+            return Verdict(False, self.rivals[source][1], "two_writers", self.plan)
         why_not = getattr(self, guard)(now) if guard else ""
         if why_not:
             return Verdict(False, why_not, guard or "", self.plan)
@@ -243,12 +306,19 @@ class Arbiter:
 
     def _brake(self, now: float) -> None:
         if self.plan is not None and now < self.plan.end:
-            self._put(self.safety.brake(self.plan, now), now)
+            self._put(self.safety.brake(self.plan, self._leave(now)), now)
+
+    def _leave(self, now: float) -> float:
+        """Return when a new plan leaves the one in force."""
+        if self.plan is None or self.stitch.lead <= 0.0:
+            return now
+        return max(now, self.plan.switch_near(now + self.stitch.lead))
 
     def _put(self, plan: Plan, now: float) -> None:
-        if plan is not self.plan:
-            self.plan = self._unsent = plan
-            self._past.append((now, plan))
+        """Put a plan in force that leaves the present one a moment from now: until then both are the same motion."""
+        if self.plan is not None and plan is not self.plan:
+            self.plan = self._unsent = plan.following(self.plan, now)
+            self._past.append((now, self.plan))
 
     def _initialise(self, now: float) -> None:
         q, gripper, hand = self.measured.q, self.measured.gripper, self.robot.gripper
@@ -260,6 +330,7 @@ class Arbiter:
                 gripper = self.plan.gripper_at(now)  # it may hold something: the tighter command goes on
         self.plan = Plan.rest(q, gripper, now)
         self._unsent = None  # the controller already holds the arm where it is measured
+        self._fresh = True
         self._past.clear()
         self._past.append((now, self.plan))
 
@@ -268,24 +339,33 @@ class Arbiter:
         if not np.isfinite(now):
             raise ValueError(f"now is {now}; give seconds on one steady clock")
         last, self._now = self._now, now
-        if last is None or last <= now <= last + self.options.clock_jump:
+        # At zero is a simulated clock that has not been told the time.
+        if last is None or last <= 0.0 or last <= now <= last + self.options.clock_jump:
             return now
         if last - self.options.clock_back <= now < last:
             self._now = last
             return last
-        # How much real time passed is unknown, so nothing new is sent: the controller ends the plan it has.
+        self._shift(now - last, now)
+        return now
+
+    def _shift(self, seconds: float, now: float) -> None:
+        """Stop on the plan in force, moved along with the clock, and forget all that carries its old time."""
+        # What the controller makes of the step is unknown, so nothing new is sent: it ends the plan it has.
         if self.plan is not None:
-            self.plan = self.plan.shifted(now - last)
+            self.plan = self.plan.shifted(seconds)
             self._unsent = None
             self._past.clear()
             self._past.append((now, self.plan))
         self.measured.forget()
+        self.rivals.clear()
+        self.settled += seconds
+        for lock in self.locks.values():
+            lock.heard = now
         for heard in self.heard.values():
             heard.offered = heard.accepted = heard.stamp = heard.engaged = -np.inf
-        text = f"the clock jumped by {now - last:+.2f} s"
+        text = f"the clock jumped by {seconds:+.2f} s"
         self._note("clock", text, now)
         self._change("stop", text, now, brake=False)
-        return now
 
     def _note(self, kind: str, text: str, now: float) -> None:
         self._events.append(Event(now, kind, text))
@@ -297,7 +377,23 @@ class Arbiter:
             return self.measured.why_not_still(now, self.options) or self.mode_reason
         if now - self.measured.time > self.options.joint_state_timeout:
             return f"no joint states for {now - self.measured.time:.1f} s; check the joint_states topic"
-        return ""
+        return self._not_where_commanded(now)
+
+    def _not_where_commanded(self, now: float) -> str:
+        """Return why a resting arm that is not where it is commanded may not be engaged.
+
+        A restarted controller or a protective stop leaves it there: the first command would be a step.
+        """
+        if self.plan is None or self.options.dry_run or now < self.plan.end + SETTLED:
+            return ""
+        error = np.abs(self.measured.q - self.plan.state(now).q)
+        if error.max() < self.options.lag:
+            return ""
+        joint = int(error.argmax())
+        return (
+            f"{self.robot.joints[joint]} is {error[joint]:.2f} rad from its command; "
+            "call ~/stop and ~/reset, so that commands start where the arm is"
+        )
 
     def not_released(self, now: float) -> str:
         """Return why a touch in HOLD does not count: the stick was never let go since."""
@@ -310,8 +406,13 @@ class Arbiter:
 
     def not_still(self, now: float) -> str:
         """Return why the arm cannot be reset."""
-        if self.locks:
-            return f"{', '.join(sorted(self.locks))} is still pressed; release it first"
+        held = sorted(name for name, lock in self.locks.items() if lock.held)
+        if held:
+            return f"{', '.join(held)} is still pressed; release it first"
+        timeout = self.options.lock_timeout
+        silent = sorted(name for name, lock in self.locks.items() if now - lock.heard > timeout > 0)
+        if silent:
+            return f"{', '.join(silent)} is silent; bring its publisher back first"
         heard = min(self.measured.time, self.measured.gripper_time)
         if self.plan is not None and heard < self.plan.end:
             return "the arm is still coming to rest; try again"

@@ -20,15 +20,18 @@ class ArbiterOptions:
         clock_jump: a step of the clock beyond this, or back by ``clock_back``, stops the arm.
         clock_back: see above; smaller steps back are taken as no time passing.
         still: joint speed below which the measured arm stands, rad/s.
-        lag: distance of the measured arm from the command up to which a reset keeps the command, rad.
+        lag: distance of the measured arm from the command up to which a reset keeps the command, and beyond
+            which an arm at rest is not engaged, rad.
         following_error: distance of the measured arm from the command that stops it, rad; None is off.
         release: how long teleop must have been silent before speaking engages it from HOLD.
         dry_run: plans are made and shown, and marked not to be sent.
         max_age: greatest age of a stamp; a slow policy needs more than its slowest inference.
+        lock_timeout: silence of a lock, once heard, that counts as pressed; 0 is off, for locks that speak only
+            when they change.
         policy_timeout, teleop_timeout: instead of those in the table of sources.
     """
 
-    joint_state_timeout: float = 1.0
+    joint_state_timeout: float = 0.5
     clock_jump: float = 1.0
     clock_back: float = 0.05
     still: float = 0.05
@@ -37,6 +40,7 @@ class ArbiterOptions:
     release: float = 0.3
     dry_run: bool = False
     max_age: float = 2.0
+    lock_timeout: float = 0.0
     policy_timeout: float | None = None
     teleop_timeout: float | None = None
 
@@ -80,6 +84,14 @@ class Event:
     time: float
     kind: str
     text: str
+
+
+@dataclass
+class Lock:
+    """A lock such as a hardware emergency stop: whether it is held, and when it was last heard."""
+
+    held: bool
+    heard: float
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pinocchio as pin
@@ -18,7 +19,17 @@ LEVER = 0.3  # m that count as one radian, so that both errors weigh alike at th
 DAMPING = 0.05  # greatest damping factor, reached at a singularity
 SINGULAR = 0.05  # least singular value below which damping sets in
 LONGEST_STEP = 0.3  # rad per iteration
-CENTRING = 0.1  # pull of a redundant arm towards the middle of its joints' ranges, per iteration
+CENTRING = 0.5  # pull of a redundant arm towards the middle of its joints' ranges, at most, by the step it goes along
+
+
+class Attached(NamedTuple):
+    """Points fixed to links: which of the arm's joints, counted from 1 at the base, is the last to move each [m].
+
+    ``points`` [m, 3] are in the frame of that joint, or in the base frame where none does.
+    """
+
+    moved_by: np.ndarray
+    points: np.ndarray
 
 
 class Kinematics:
@@ -75,11 +86,11 @@ class Kinematics:
         return found
 
     def _constants(self) -> list[tuple]:
-        """Return per joint of the chain (column, [A B C] transposed, t).
+        """Return per joint of the chain, from the tool inwards, (column, [A B C t] [3, 10]).
 
         The joint turns by A + sin(q) B + (1 - cos(q)) C (Rodrigues) and shifts by t.
         """
-        chain = []
+        chain = list[tuple]()
         for joint in self._support(self._tcp):
             axis = np.asarray(self._data.joints[joint].S).reshape(6, -1)[:, 0]
             if np.linalg.norm(axis[3:]) < 0.5:
@@ -89,8 +100,7 @@ class Kinematics:
             placement = self._model.jointPlacements[joint]
             column = int(np.nonzero(self._order == self._model.joints[joint].idx_q)[0][0])
             r = placement.rotation
-            turns = np.hstack([r.T, (r @ k).T, (r @ k @ k).T])
-            chain.append((column, turns, placement.translation.copy()))
+            chain.insert(0, (column, np.hstack([r, r @ k, r @ k @ k, placement.translation[:, None]])))
         return chain
 
     def forward(self, q: np.ndarray) -> np.ndarray:
@@ -102,12 +112,48 @@ class Kinematics:
     def positions(self, q: np.ndarray) -> np.ndarray:
         """Return TCP positions [n, 3] in the base frame for many joint vectors [n, d] at once."""
         tool = self._model.frames[self._tcp].placement.translation
-        points = np.broadcast_to(tool, (len(q), 3))
-        sine, cosine = np.sin(q.T)[:, :, None], 1.0 - np.cos(q.T)[:, :, None]
-        for column, turns, t in reversed(self._chain):  # from the tool inwards only vectors turn, no matrices
-            parts = points @ turns
-            points = parts[:, :3] + sine[column] * parts[:, 3:6] + cosine[column] * parts[:, 6:] + t
-        return points @ self._base_inverse.rotation.T + self._base_inverse.translation
+        points, turned = np.broadcast_to(tool[:, None], (3, len(q))), np.ones((10, len(q)))
+        sine, cosine = np.sin(q.T), 1.0 - np.cos(q.T)
+        for column, turns in self._chain:  # from the tool inwards only vectors turn, no matrices
+            turned[:3] = points
+            np.multiply(points, sine[column], out=turned[3:6])
+            np.multiply(points, cosine[column], out=turned[6:9])
+            points = turns @ turned
+        return (self._base_inverse.rotation @ points + self._base_inverse.translation[:, None]).T
+
+    def attach(self, frames: Sequence[str], points: np.ndarray) -> Attached:
+        """Return points [m, 3] given in one named frame each.
+
+        Raises:
+            ConfigError: a frame is not one of the arm's.
+        """
+        moved_by, attached = [], []
+        for name, point in zip(frames, points, strict=True):
+            if not self._model.existFrame(name):
+                raise ConfigError(f"{name} is not a frame of the URDF")
+            support = self._support(self._model.getFrameId(name))
+            if support != self._support(self._tcp)[: len(support)]:
+                raise ConfigError(f"{name} is not on the way to the TCP")
+            at_joint = self._model.frames[self._model.getFrameId(name)].placement * np.asarray(point, float)
+            moved_by.append(len(support))
+            attached.append(at_joint if support else self._base_inverse * at_joint)
+        return Attached(np.array(moved_by), np.array(attached))
+
+    def places(self, q: np.ndarray, attached: Attached) -> np.ndarray:
+        """Return where attached points [m] are, [m, n, 3] in the base frame, for many joint vectors [n, d] at once."""
+        count = len(q)
+        sine, cosine = np.sin(q.T), 1.0 - np.cos(q.T)
+        places = np.repeat(attached.points.T[:, :, None], count, axis=2)  # [3, m, n]
+        for joint, (column, turns) in zip(range(len(self._chain), 0, -1), self._chain, strict=True):
+            moved = np.nonzero(attached.moved_by >= joint)[0]
+            if len(moved):
+                part = places[:, moved]
+                turned = np.concatenate([part, part * sine[column], part * cosine[column], np.ones_like(part[:1])])
+                places[:, moved] = (turns @ turned.reshape(10, -1)).reshape(3, len(moved), count)
+        base, moved = self._base_inverse, np.nonzero(attached.moved_by > 0)[0]
+        part = places[:, moved].reshape(3, -1)
+        places[:, moved] = (base.rotation @ part + base.translation[:, None]).reshape(3, -1, count)
+        return places.transpose(1, 2, 0)
 
     def jacobian(self, q: np.ndarray) -> np.ndarray:
         """Return the geometric Jacobian [6, d] of the TCP (linear over angular), in base-frame axes."""
@@ -175,7 +221,8 @@ class Kinematics:
             gram[np.diag_indices(6)] += damping
             step = j.T @ np.linalg.solve(gram, error)
             if len(q) > 6:
-                away = free * CENTRING * ((lo + up) / 2 - q) / (up - lo)
+                # In proportion to the step: an arm that is to stay does not wander, one that creeps does not swing.
+                away = free * (CENTRING * np.abs(step).max()) * (lo + up - 2 * q) / (up - lo)
                 step = step + away - j.T @ np.linalg.solve(gram, j @ away)
             step *= min(1.0, LONGEST_STEP / max(np.abs(step).max(), 1e-12))
             stuck = free & (((step < 0) & (q <= lo)) | ((step > 0) & (q >= up)))

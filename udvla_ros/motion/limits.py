@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from udvla_ros.errors import ConfigError
+from udvla_ros.motion.quintic import ACCELERATION, JERK, VELOCITY
+
+FIRST = VELOCITY.start  # of the rows that have limits of size
+ROWS = [slice(rows.start - FIRST, rows.stop - FIRST) for rows in (VELOCITY, ACCELERATION, JERK)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,8 @@ class Limits:
 
     def reaching(self, q: np.ndarray) -> Limits:
         """Return limits whose soft bounds include ``q``: found outside, the arm may move back, not further."""
+        if (self.lower <= q).all() and (q <= self.upper).all():
+            return self
         return replace(self, lower=np.minimum(self.lower, q), upper=np.maximum(self.upper, q))
 
     def validate(self, joints: tuple[str, ...]) -> None:
@@ -75,3 +81,16 @@ class Limits:
                 )
         if not self.tcp_speed > 0:
             raise ConfigError(f"limits.tcp_speed is {self.tcp_speed:g}: give a number above 0 (m/s)")
+
+
+def efforts(hulls: np.ndarray, limits: Limits) -> np.ndarray:
+    """Return [3, n] the velocity, acceleration and jerk of cells as parts of their limits.
+
+    Args:
+        hulls: control points [18, n, d] of :func:`udvla_ros.motion.quintic.hulls`.
+    """
+    sizes = np.abs(hulls[FIRST:])
+    parts = np.empty((3, *hulls.shape[1:]))
+    for part, rows, limit in zip(parts, ROWS, (limits.velocity, limits.acceleration, limits.jerk), strict=True):
+        np.divide(sizes[rows].max(axis=0), limit, out=part)
+    return np.ascontiguousarray(parts.transpose(2, 0, 1)).max(axis=0)  # numpy is slow at many short rows

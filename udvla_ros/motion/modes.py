@@ -25,7 +25,8 @@ class Source:
         timeout: silence after which the arbiter goes to HOLD, s; the plan in force comes to rest by itself.
         takes_over: whether speaking is enough; otherwise it must be engaged on purpose.
         tail: s the last point of its commands may run on while it slows to rest, instead of the stitch option.
-            A stream of short commands needs one: it would be braked for the end of each.
+            A stream of short commands needs one: it would be braked for the end of each. It is also followed
+            at once, without the stitch option ``frozen``.
     """
 
     mode: Mode
@@ -52,11 +53,13 @@ TRANSITIONS: dict[tuple[Mode, str], Mode] = {
     (Mode.POLICY, "hold"): Mode.HOLD,
     (Mode.POLICY, "silence"): Mode.HOLD,
     (Mode.POLICY, "blind"): Mode.HOLD,  # joint states stopped coming
+    (Mode.POLICY, "contested"): Mode.HOLD,  # two writers on its topic
     (Mode.TELEOP, "engage_teleop"): Mode.TELEOP,
     (Mode.TELEOP, "engage_policy"): Mode.POLICY,
     (Mode.TELEOP, "hold"): Mode.HOLD,
     (Mode.TELEOP, "silence"): Mode.HOLD,
     (Mode.TELEOP, "blind"): Mode.HOLD,
+    (Mode.TELEOP, "contested"): Mode.HOLD,
     (Mode.HOLD, "hold"): Mode.HOLD,
     (Mode.HOLD, "stop"): Mode.STOPPED,
     (Mode.TELEOP, "stop"): Mode.STOPPED,

@@ -62,7 +62,7 @@ class SplinePath:
 
     def __init__(self, s: np.ndarray, q: np.ndarray, v: np.ndarray, a: np.ndarray, gripper: tuple) -> None:
         self._s, self._gripper = s, gripper
-        self._c = quintic.coefficients(np.diff(s), q, v, a)
+        self._c = quintic.coefficients(s[1:] - s[:-1], q, v, a)
         self.end = self.last = max(float(s[-1]), 0.0)
 
     def delayed(self, seconds: float) -> SplinePath:
@@ -97,11 +97,11 @@ class BlendPath:
         n, n1, n2 = self._new.evaluate(s)
         mixed = int(np.searchsorted(s, self._begin + self._window)) if len(s) > 1 else 1
         o, o1, o2 = self._old.evaluate(s[:mixed])
-        x = np.clip((s[:mixed, None] - self._begin) / self._window, 0.0, 1.0)
-        y = 1.0 - x
+        x = np.minimum(np.maximum((s[:mixed, None] - self._begin) / self._window, 0.0), 1.0)
+        xy = x * (1.0 - x)
         w = 1.0 - x * x * x * (10.0 + x * (6.0 * x - 15.0))
-        w1 = -30.0 * (x * y) ** 2 / self._window
-        w2 = -60.0 * x * y * (1.0 - 2.0 * x) / self._window**2
+        w1 = xy * xy * (-30.0 / self._window)
+        w2 = xy * (2.0 * x - 1.0) * (60.0 / self._window**2)
         d, d1, d2 = o - n[:mixed], o1 - n1[:mixed], o2 - n2[:mixed]
         n[:mixed] += w * d
         n1[:mixed] += w1 * d + w * d1
@@ -110,6 +110,50 @@ class BlendPath:
 
     def gripper(self, s: np.ndarray) -> np.ndarray:
         return self._new.gripper(s)
+
+
+def difference(old: Path, new: Path, s: float) -> Derivatives:
+    """Return by how much ``old`` is ahead of ``new`` at one path time, [1, d] each."""
+    here = np.array([s])
+    (q, q1, q2), (n, n1, n2) = old.evaluate(here), new.evaluate(here)
+    return q - n, q1 - n1, q2 - n2
+
+
+class BridgePath:
+    """From one path to another: ``old`` until ``begin``; what the two differ by there then vanishes over a window.
+
+    The difference in position, velocity and acceleration is carried on by one quintic that ends at zero. What
+    ``old`` does later, slowing to its rest, has no part in it: this is smoother than a blend. But nothing of ``old``
+    is left to begin with, so the window must lie far enough ahead for a slowing to set in before it.
+
+    ``apart`` is the difference itself, as :func:`difference` has it.
+    """
+
+    def __init__(self, old: Path, new: Path, begin: float, window: float, apart: Derivatives) -> None:
+        self._old, self._new, self._begin, self._window = old, new, begin, window
+        self.end = max(new.end, begin + window)
+        self.last = max(new.last, self.end)
+        self._apart = quintic.coefficients(np.array([window]), *(np.concatenate([x, 0 * x]) for x in apart))
+
+    def evaluate(self, s: np.ndarray) -> Derivatives:
+        path = self._new.evaluate(s)
+        first, last = np.searchsorted(s, (self._begin, self._begin + self._window)).tolist()
+        if first > 0:
+            for values, old in zip(path, self._old.evaluate(s[:first]), strict=True):
+                values[:first] = old
+        if last > first:
+            apart = quintic.evaluate(self._apart, np.zeros(last - first, int), s[first:last] - self._begin)
+            for values, more in zip(path, apart, strict=True):
+                values[first:last] += more
+        return path
+
+    def gripper(self, s: np.ndarray) -> np.ndarray:
+        return self._new.gripper(s)
+
+
+def halting(x: np.ndarray, duration: np.ndarray | float) -> Derivatives:
+    """Return way (in s of the path), rate and its slope at parts ``x`` (0 to 1) of a halt over ``duration``."""
+    return duration * x * (1.0 + x * x * (x / 2 - 1.0)), 1.0 + x * x * (2.0 * x - 3.0), 6.0 * x * (x - 1.0) / duration
 
 
 class HaltedPath:
@@ -124,9 +168,9 @@ class HaltedPath:
         self.end = self.last = begin + duration
 
     def _progress(self, s: np.ndarray) -> Derivatives:
-        x = np.clip((s - self._begin) / self._duration, 0.0, 1.0)
-        along = np.minimum(s, self._begin) + self._duration * x * (1.0 + x * x * (x / 2 - 1.0))
-        return along, 1.0 + x * x * (2.0 * x - 3.0), 6.0 * x * (x - 1.0) / self._duration
+        x = np.minimum(np.maximum((s - self._begin) / self._duration, 0.0), 1.0)
+        along, rate, slope = halting(x, self._duration)
+        return np.minimum(s, self._begin) + along, rate, slope
 
     def evaluate(self, s: np.ndarray) -> Derivatives:
         along, rate, slope = self._progress(s)

@@ -9,6 +9,9 @@ import numpy as np
 
 from udvla_ros.motion import quintic
 
+SHORTEST = 1e-5  # s between knots; the next one within it stands for both
+NEAR = 2e-3  # s within which a switch is moved to a knot: a cell much shorter than the rest would be ill-conditioned
+
 
 class State(NamedTuple):
     """Commanded joint state at one instant: position, velocity and acceleration, [d] each."""
@@ -52,22 +55,26 @@ class Plan:
         return self.start + float(self.times[-1])
 
     @cached_property
-    def _coefficients(self) -> np.ndarray:
-        return quintic.coefficients(np.diff(self.times), self.q, self.qd, self.qdd)
+    def durations(self) -> np.ndarray:
+        """Durations [n - 1] of the cells, s."""
+        return self.times[1:] - self.times[:-1]
 
     @cached_property
-    def control_points(self) -> tuple[np.ndarray, ...]:
-        """Bernstein control points of position, velocity, acceleration and jerk, enclosing each cell."""
-        return quintic.bernstein(np.diff(self.times), self.q, self.qd, self.qdd)
+    def _coefficients(self) -> np.ndarray:
+        return quintic.coefficients(self.durations, self.q, self.qd, self.qdd)
+
+    @cached_property
+    def hulls(self) -> np.ndarray:
+        """Control points [18, n - 1, d] that enclose each cell; see :func:`udvla_ros.motion.quintic.hulls`."""
+        return quintic.hulls(self.durations, self.q, self.qd, self.qdd)
 
     @cached_property
     def halves(self) -> tuple[np.ndarray, np.ndarray]:
         """Times [2n - 1] after ``start`` and positions [2n - 1, d] of the knots and the middles between."""
-        b = self.control_points[0]
         times, q = np.empty(2 * len(self.q) - 1), np.empty((2 * len(self.q) - 1, self.q.shape[1]))
         times[::2], q[::2] = self.times, self.q
-        times[1::2] = (self.times[:-1] + self.times[1:]) / 2
-        q[1::2] = (b[0] + b[5] + 5 * (b[1] + b[4]) + 10 * (b[2] + b[3])) / 32  # de Casteljau at one half
+        times[1::2] = self.times[:-1] + self.durations / 2
+        q[1::2] = quintic.middles(self.hulls)
         return times, q
 
     def sample(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -79,9 +86,13 @@ class Plan:
     def state(self, t: float) -> State:
         """Return the commanded state at clock time ``t``."""
         if self._latest is None or self._latest[0] != t:  # the same instant is asked for several times in a row
-            q, qd, qdd = self.sample(np.array([t - self.start]))
-            over = t >= self.end  # there, rest is exact
-            self._latest = (t, State(self.q[-1], self.qd[-1], self.qdd[-1]) if over else State(q[0], qd[0], qdd[0]))
+            if t >= self.end:  # there, rest is exact
+                state = State(self.q[-1], self.qd[-1], self.qdd[-1])
+            else:
+                u = max(t - self.start, 0.0)
+                cell = min(int(self.times.searchsorted(u, "right")) - 1, len(self.times) - 2)
+                state = State(*quintic.at(self._coefficients[cell], u - float(self.times[cell])))
+            self._latest = (t, state)
         return self._latest[1]
 
     def gripper_at(self, t: float) -> float:
@@ -96,10 +107,11 @@ class Plan:
     @cached_property
     def arm_knots(self) -> int:
         """Number of knots, at least 2, after which only the gripper moves."""
-        still = ~((self.qd != 0).any(axis=1) | (self.qdd != 0).any(axis=1))
-        still[1:] &= (self.q[1:] == self.q[-1]).all(axis=1)
-        moving = np.nonzero(~still)[0]
-        return max(2, min(int(moving[-1]) + 2, len(self.q))) if moving.size else 2
+        moving = (self.qd != 0) | (self.qdd != 0) | (self.q != self.q[-1])
+        if not moving.any():
+            return 2
+        last = len(self.q) - 1 - int(moving[::-1].argmax()) // self.q.shape[1]
+        return max(2, min(last + 2, len(self.q)))
 
     @cached_property
     def rest_time(self) -> float:
@@ -118,6 +130,31 @@ class Plan:
         times = np.concatenate([self.times[:upto], after.times[1:] + self.times[upto - 1]])
         return Plan(self.start, times, *knots)
 
+    def following(self, before: Plan, since: float) -> Plan:
+        """Return ``before`` from ``since`` until this plan starts, then this plan, which starts on ``before``.
+
+        Part of a quintic is the quintic through its ends, so the motion until then is exactly that of ``before``.
+        """
+        until = self.start - before.start
+        first = max(0, int(np.searchsorted(before.times, since - before.start, "right")) - 1)
+        last = int(np.searchsorted(before.times, until - SHORTEST))
+        if last <= first:
+            return self
+        knots = (
+            np.concatenate([a[first:last], b])
+            for a, b in (
+                (before.q, self.q), (before.qd, self.qd), (before.qdd, self.qdd), (before.gripper, self.gripper)
+            )
+        )  # fmt: skip
+        begin = before.times[first]
+        times = np.concatenate([before.times[first:last] - begin, self.times + (until - begin)])
+        return Plan(before.start + float(begin), times, *knots)
+
+    def switch_near(self, t: float) -> float:
+        """Return clock time ``t``, or that of the knot next to it."""
+        knot = self.start + float(self.times[np.abs(self.times - (t - self.start)).argmin()])
+        return knot if abs(knot - t) < NEAR else t
+
     def shifted(self, seconds: float) -> Plan:
         """Return the same motion, ``seconds`` later."""
         return Plan(self.start + seconds, self.times, self.q, self.qd, self.qdd, self.gripper)
@@ -131,5 +168,5 @@ class Plan:
         times = self.times - (0.0 if now is None else now - self.start)
         keep = times >= least
         if not keep.any():
-            return np.array([0.02]), self.q[-1:], self.qd[-1:], self.qdd[-1:], self.gripper[-1:]
+            return np.array([max(0.02, least)]), self.q[-1:], self.qd[-1:], self.qdd[-1:], self.gripper[-1:]
         return times[keep], self.q[keep], self.qd[keep], self.qdd[keep], self.gripper[keep]

@@ -11,21 +11,23 @@ import yaml
 
 from udvla_ros import resources
 from udvla_ros.errors import ConfigError
+from udvla_ros.motion.collision import Capsules, capsules
 from udvla_ros.motion.kinematics import Kinematics
 from udvla_ros.motion.limits import Limits
 from udvla_ros.motion.workspace import Workspace
 
 KEYS = {
     "name", "urdf", "base_frame", "tcp_frame", "joints", "home", "limits", "workspace", "gripper", "cameras",
-    "topics", "controller", "observation", "arbiter", "launch", "notes",
+    "topics", "controller", "driver", "observation", "arbiter", "launch", "notes", "collision",
 }  # fmt: skip
+DRIVER_KEYS = {"start", "joint_states_hz", "program_running", "speed_scaling"}
 LIMIT_KEYS = {"position", "position_margin", "velocity", "acceleration", "jerk", "tcp_speed"}
 CONTROLLERS = (
     "joint_trajectory_controller",
     "scaled_joint_trajectory_controller",
     "forward_command_controller",
 )
-GRIPPERS = ("joint_trajectory", "gripper_command")
+GRIPPERS = ("joint_trajectory", "gripper_command", "parallel_gripper_command", "forward_command")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Gripper:
     """The gripper as one joint: ``open`` and ``closed`` in its unit, ``max_velocity`` in that unit a second.
 
     ``feedback`` says whether its joint is among the joint states; without it, it is taken to start open.
+    ``max_effort`` goes into the goals of gripper actions, in N; 0 leaves it to the driver.
     """
 
     joint: str
@@ -42,6 +45,7 @@ class Gripper:
     command_topic: str = "gripper_controller/joint_trajectory"
     type: str = "joint_trajectory"
     feedback: bool = True
+    max_effort: float = 0.0
 
     def position(self, fraction: Any) -> Any:
         """Return the joint position(s) of closed fraction(s) 0 to 1."""
@@ -61,8 +65,9 @@ class RobotDescription:
         joints: arm joints in kinematic order.
         home: [d] rad, a pose to start from.
         limits, workspace, gripper, kinematics: see their classes; ``gripper`` is None for a bare arm.
+        capsules: what must not touch what; None where the file does not say or has it switched off.
         base_frame, tcp_frame: frame names of the URDF.
-        cameras, topics, controller, observation, arbiter: mappings as in the file.
+        cameras, topics, controller, driver, observation, arbiter: mappings as in the file.
         path: the YAML read.
     """
 
@@ -78,9 +83,11 @@ class RobotDescription:
     cameras: dict[str, dict[str, Any]] = field(default_factory=dict)
     topics: dict[str, str] = field(default_factory=dict)
     controller: dict[str, Any] = field(default_factory=dict)
+    driver: dict[str, Any] = field(default_factory=dict)
     observation: dict[str, float] = field(default_factory=dict)
     arbiter: dict[str, Any] = field(default_factory=dict)
     path: Path = Path()
+    capsules: Capsules | None = None
 
     @property
     def command_names(self) -> tuple[str, ...]:
@@ -136,12 +143,15 @@ class RobotDescription:
         controller = {"type": CONTROLLERS[0], **(data.get("controller") or {})}
         if controller["type"] not in CONTROLLERS:
             raise ConfigError(f"controller.type {controller['type']} is not one of {', '.join(CONTROLLERS)}")
+        driver = data.get("driver") or {}
+        _known(driver, DRIVER_KEYS, "driver.")
         return cls(
             name=str(data.get("name", path.stem)), joints=joints, home=home, limits=limits,
             workspace=workspace, gripper=_gripper(data.get("gripper"), joints),
             kinematics=kinematics, base_frame=base, tcp_frame=tcp,
-            cameras=data.get("cameras") or {}, topics=data.get("topics") or {}, controller=controller,
+            cameras=data.get("cameras") or {}, topics=data.get("topics") or {}, controller=controller, driver=driver,
             observation=data.get("observation") or {}, arbiter=data.get("arbiter") or {}, path=path,
+            capsules=_collision(data.get("collision"), kinematics, home),
         )  # fmt: skip
 
 
@@ -211,6 +221,16 @@ def _workspace(data: dict[str, Any]) -> Workspace:
     if not (np.isfinite(box).all() and np.isfinite(forbidden).all()):
         raise ConfigError("workspace: a corner is not finite; give metres in the base frame")
     return Workspace(box, forbidden)
+
+
+def _collision(data: dict[str, Any] | None, kinematics: Kinematics, home: np.ndarray) -> Capsules | None:
+    if not data:
+        return None
+    _known(data, {"check", "margin", "capsules", "boxes", "ignore"}, "collision.")
+    if not isinstance(_need(data, "capsules", "collision."), dict):
+        raise ConfigError("collision.capsules: give a mapping of link to [[x, y, z], [x, y, z], radius]")
+    found = capsules(data, kinematics, home)  # looked at even where it is off, so that switching it on is no surprise
+    return found if data.get("check", True) else None
 
 
 def _gripper(data: dict[str, Any] | None, joints: tuple[str, ...]) -> Gripper | None:

@@ -26,12 +26,13 @@ from udvla_ros.motion.timescale import SPACING, Slowness, scaled
 from udvla_ros.motion.trajectory import Trajectory
 
 PERIOD = 0.02  # s between knots, and so between points of the message
-ROUNDS = 8  # times a path is slowed further before it is given up
-AIM = np.array([0.96, 0.92, 0.85])  # parts of the velocity, acceleration and jerk limits that slowing aims at
+ROUNDS = 5  # times a path is slowed further before it is given up
+AIM = np.array([[0.95], [0.9], [0.75]])  # parts of the velocity, acceleration and jerk limits that slowing aims at
 NOTED = 0.05  # s of delay at the end from which on a request counts as slowed
 HALT = 0.3  # s of nominal time over which a path is brought to rest before a bound
 ABRUPT = 1.1  # slowness needed at the very start above which a moving arm needs a gentler path: it starts at 1
 SLOWEST = 60.0  # a path that would have to be played slower than this is given up
+AHEAD = {"position", "workspace", "collision"}  # violations that a halt on the way avoids
 ROOM = 1e-4  # rad and m kept from a bound when halting
 
 
@@ -39,7 +40,7 @@ ROOM = 1e-4  # rad and m kept from a bound when halting
 class Outcome:
     """A plan, and what had to be done to the request, by class.
 
-    ``slowed``: played slower than asked; ``position``, ``workspace``: halted before a bound; ``restarted``:
+    ``slowed``: played slower than asked; ``position``, ``workspace``, ``collision``: halted before it; ``restarted``:
     brought to rest first; ``braked``: brought to rest and not followed.
     """
 
@@ -119,7 +120,7 @@ class SafetyFilter:
             return Plan.rest(in_force.state(now).q, in_force.gripper_at(now), now)
         start = self._departure(in_force, now, full_speed=True)
         for path in stops(in_force, now, start.envelope.limits):
-            plan = self._played(path, Slowness(path.end, True), start)
+            plan, _ = self._played(path, Slowness(path.end, True), start)
             effort = start.envelope.effort(plan)
             if effort.max() <= 1.0 and not start.envelope.violations(plan, effort):
                 return plan
@@ -128,13 +129,14 @@ class SafetyFilter:
     def envelope(self, in_force: Plan, now: float, full_speed: bool = False) -> Envelope:
         """Return what every plan from the state of ``in_force`` at ``now`` on must obey."""
         limits = self.robot.limits if full_speed else self.limits
-        return Envelope.around(in_force.state(now), limits, self.robot.workspace, self.robot.kinematics)
+        robot = self.robot
+        return Envelope.around(in_force.state(now), limits, robot.workspace, robot.kinematics, robot.capsules)
 
     def _departure(self, plan: Plan, now: float, full_speed: bool = False) -> Departure:
         envelope = self.envelope(plan, now, full_speed)
         return Departure(envelope, now, not plan.at_rest(now), plan.gripper_at(now))
 
-    def _played(self, path: Path, slowness: Slowness, start: Departure) -> Plan:
+    def _played(self, path: Path, slowness: Slowness, start: Departure) -> tuple[Plan, np.ndarray]:
         rate = self.robot.gripper.max_velocity if self.robot.gripper else 1.0
         return scaled(path, slowness, start.now, PERIOD, start.gripper, rate)
 
@@ -153,20 +155,21 @@ class SafetyFilter:
     def _fit(self, path: Path, start: Departure) -> Outcome | None:
         """Return the path within the limits, or None if slowing and halting it does not do."""
         plan, found, slowed = self._slow(path, start)
-        if "workspace" in found or "position" in found:
+        if not AHEAD.isdisjoint(found):
             return self._halt(path, start)
         return None if plan is None or found else Outcome(plan, slowed)
 
     def _halt(self, path: Path, start: Departure) -> Outcome | None:
-        """Return the part of the path before it leaves the bounds or the workspace, brought to rest there."""
+        """Return the part of the path before it leaves bounds, workspace or clearances, brought to rest there."""
         s = np.linspace(0.0, path.end, max(2, int(np.ceil(path.end / CYCLE)) + 1))
         q = path.evaluate(s)[0]
-        bound, depth = start.envelope.outside(q)
-        outside = np.nonzero((bound > -ROOM) | (depth > -ROOM))[0]
-        first = outside[(bound[outside] > 0) | (depth[outside] > 0)][:1]
+        excess = start.envelope.outside(q)
+        worst = np.max(list(excess.values()), axis=0)
+        outside = np.nonzero(worst > -ROOM)[0]
+        first = outside[worst[outside] > 0][:1]
         if not first.size:
             return None
-        names = tuple(n for n, excess in (("position", bound), ("workspace", depth)) if (excess > 0).any())
+        names = tuple(name for name, values in excess.items() if (values > 0).any())
         clear = np.setdiff1d(np.arange(first[0]), outside, assume_unique=True)
         last = float(s[clear[-1]]) if clear.size else 0.0
         if last == 0.0 and start.moving:
@@ -184,20 +187,22 @@ class SafetyFilter:
         Each round plays the path, sees where it asks for too much, and makes it slower there.
         """
         envelope, slowness = start.envelope, Slowness(path.end, start.moving)
-        for _ in range(ROUNDS):
-            plan = self._played(path, slowness, start)
+        for attempt in range(ROUNDS):
+            plan, s = self._played(path, slowness, start)
             effort = envelope.effort(plan)
-            if effort.max() <= 1.0:
+            keeps = effort.max() <= 1.0
+            if keeps:
                 found = envelope.violations(plan, effort)
                 if set(found) != {"tcp_speed"}:
                     late = slowness.duration(path.end) - path.end
                     return plan, found, ("slowed",) if late > NOTED else ()
-                effort[0] = envelope.tcp_effort(plan, envelope.tcp(plan))
-            factor, before = _factor(effort), slowness.values.copy()
-            at = np.minimum(slowness.progress(plan.times)[0], path.end)
-            if start.moving and factor[at[:-1] < SPACING].max() > ABRUPT:
+            parts = effort[:, : len(s) - 1]  # beyond, only the gripper moves
+            if keeps or (attempt == 0 and envelope.hurries(plan)):
+                np.maximum(parts[0], envelope.tcp_effort(plan, envelope.tcp(plan))[: len(s) - 1], out=parts[0])
+            factor, before = _factor(parts), slowness.values.copy()
+            if start.moving and factor[s[:-1] < SPACING].max() > ABRUPT:
                 break
-            middle = (at[:-1] + at[1:]) / 2
+            middle = (s[:-1] + s[1:]) / 2
             slowness.raise_to(middle, np.where(factor > 1.0, factor * slowness.at(middle), 1.0))
             if slowness.values.max() > SLOWEST or (slowness.values == before).all():
                 break
@@ -206,6 +211,7 @@ class SafetyFilter:
 
 def _factor(effort: np.ndarray) -> np.ndarray:
     """Return by which factor to slow [n], given velocity, acceleration and jerk as parts of the limits [3, n]."""
-    factors = effort / AIM[:, None]
-    factors[1], factors[2] = np.sqrt(factors[1]), np.cbrt(factors[2])
-    return np.where(effort > 1.0, factors, 1.0).max(axis=0)
+    factors = np.where(effort > 1.0, effort / AIM, 1.0)
+    np.sqrt(factors[1], out=factors[1])
+    np.cbrt(factors[2], out=factors[2])
+    return factors.max(axis=0)

@@ -18,15 +18,17 @@ import numpy as np
 from udvla_ros.errors import ConfigError
 from udvla_ros.motion.admission import Request
 from udvla_ros.motion.limits import Limits
-from udvla_ros.motion.path import BlendPath, Path, PlanPath, SplinePath
+from udvla_ros.motion.path import BlendPath, BridgePath, Derivatives, Path, PlanPath, SplinePath, difference
 from udvla_ros.motion.plan import Plan, State
+from udvla_ros.motion.spline import spline
 
 SHORTEST = 0.02  # s, of a blend: anything shorter is a step
-WIDER = (1.0, 2.0)  # windows of the blend that are tried, in units of the option
+FIXED = 0.08  # s that the plan in force must go on for the rest to be bridged at once instead of blended
+SHARE = 0.5  # of the acceleration and jerk limits that each part of a bridge may take; it is made longer otherwise
+WIDER = (1.0, 2.0, 4.0)  # windows of the blend that are tried, in units of the option
 GRID = 0.01  # s between the places at which a late chunk may be entered
 LATE = 0.8  # cost of entering a late chunk one radian before the place that time says, in radians of distance
 ENTRIES = ("progress", "time")
-CRUISE = 0.8  # fraction of the velocity limit a straight segment may need on average; the spline peaks above it
 
 
 @dataclass(frozen=True)
@@ -34,105 +36,37 @@ class StitchOptions:
     """How chunks follow each other.
 
     Attributes:
-        blend: window over which the plan in force is ramped out, s.
+        blend: window over which the plan in force is ramped out, s; up to four times that where the limits ask for it.
         frozen: time for which the plan in force goes on unchanged before the ramp starts, s: the steps that
-            will have played before the next chunk arrives (receding horizon is 0).
+            will have played before the next chunk arrives.
+        lead: time for which every new plan, a stop too, goes on along the one in force, s: a message that takes less
+            to the controller undoes nothing that has been played. It counts as part of ``frozen``.
         ensemble: weight exponent of temporal ensembling (Zhao et al. 2023, ACT): each point is averaged with
             what older chunks of the same source say of its time, weighted ``exp(-ensemble * age rank)`` with
             the oldest first; None is off.
         entry: ``time`` enters a late chunk where its stamp says; ``progress`` at most as late, where the arm has
             come to.
+        horizon: s after its stamp up to which a chunk is followed (receding horizon): later points, the least sure
+            ones, are left out, and the arm rests there if no other chunk comes; None follows all of it. The next
+            point due is always followed.
         tail: s the last point's motion may run on while it slows to rest; 0 ends at rest on the last point.
     """
 
-    blend: float = 0.2
+    blend: float = 0.25
     frozen: float = 0.0
+    lead: float = 0.0
     ensemble: float | None = None
+    horizon: float | None = None
     tail: float = 0.0
     entry: str = "progress"
 
     def __post_init__(self) -> None:
-        if min(self.blend, self.frozen, self.tail) < 0:
-            raise ConfigError("stitch blend, frozen and tail are times; give 0 s or more")
+        if min(self.blend, self.frozen, self.lead, self.tail) < 0:
+            raise ConfigError("stitch blend, frozen, lead and tail are times; give 0 s or more")
+        if self.horizon is not None and not self.horizon > 0:
+            raise ConfigError(f"stitch horizon is {self.horizon:g} s; give more than 0, or leave it out")
         if self.entry not in ENTRIES:
             raise ConfigError(f"stitch entry {self.entry!r} is not one of {', '.join(ENTRIES)}")
-
-
-def node_velocities(times: np.ndarray, q: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Return velocities [m, d] at the nodes of the cubic spline that is smooth to the acceleration.
-
-    Args:
-        times: node times [m], s.
-        q: node positions [m, d].
-        first, last: velocities at both ends [d].
-    """
-    h = np.diff(times)
-    slope = np.diff(q, axis=0) / h[:, None]
-    v = np.empty_like(q)
-    v[0], v[-1] = first, last
-    if len(times) == 2:
-        return v
-    # De Boor, A Practical Guide to Splines, chapter IV: accelerations agree at each inner node.
-    inner = len(times) - 2
-    system = np.zeros((inner, inner + 2))
-    rows = np.arange(inner)
-    system[rows, rows], system[rows, rows + 1], system[rows, rows + 2] = h[1:], 2.0 * (h[:-1] + h[1:]), h[:-1]
-    right = 3.0 * (h[1:, None] * slope[:-1] + h[:-1, None] * slope[1:])
-    right -= system[:, :1] * first + system[:, -1:] * last
-    v[1:-1] = np.linalg.solve(system[:, 1:-1], right)
-    return v
-
-
-def node_accelerations(times: np.ndarray, q: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return accelerations [m, d] at the nodes of cubic cells, the mean of both sides where there are two."""
-    h = np.diff(times)[:, None]
-    slope = np.diff(q, axis=0) / h
-    after = (6 * slope - 4 * v[:-1] - 2 * v[1:]) / h
-    before = (-6 * slope + 2 * v[:-1] + 4 * v[1:]) / h
-    return np.concatenate([after[:1], (before[:-1] + after[1:]) / 2, before[-1:]])
-
-
-def stretched(times: np.ndarray, q: np.ndarray, limits: Limits) -> np.ndarray:
-    """Return node times [m] moved later where a straight segment would need more than the velocity limits."""
-    h = np.diff(times)
-    least = (np.abs(np.diff(q, axis=0)) / (CRUISE * limits.velocity)).max(axis=1)
-    return times[0] + np.concatenate([[0.0], np.cumsum(np.maximum(h, least))])
-
-
-def spline(
-    request: Request,
-    origin: tuple[float, State],
-    limits: Limits,
-    gripper: tuple[float, float],
-    tail: float = 0.0,
-) -> SplinePath:
-    """Return the path from ``origin`` (time relative to now, state commanded then) through the points.
-
-    Points due before the origin are left out. The path ends at rest, on the last point or ``tail`` after it.
-    ``gripper`` is where its joint is, and where it goes if the request does not say.
-    """
-    begin, state = origin
-    use = request.times > begin + 1e-3
-    q = np.concatenate([state.q[None], request.q[use]])
-    times = stretched(np.concatenate([[begin], request.times[use]]), q, limits)
-    last = np.zeros_like(state.q)
-    if tail > 0:
-        last = (q[-1] - q[-2]) / (times[-1] - times[-2]) / 2  # already slowing, so that little is overshot
-    v = node_velocities(times, q, state.qd, last)
-    if request.velocities is not None:
-        v[1:] = request.velocities[use]
-        v[-1] *= 1.0 if tail > 0 else 0.0
-    a = node_accelerations(times, q, v)
-    a[0], a[-1] = state.qdd, 0.0
-    if tail > 0:
-        times = np.append(times, times[-1] + tail)
-        q = np.concatenate([q, q[-1:] + v[-1] * (tail / 2)])
-        v, a = np.concatenate([v, 0 * v[:1]]), np.concatenate([a, 0 * a[:1]])
-    wanted = np.full(len(times), gripper[1])
-    if request.gripper is not None:
-        wanted[0], wanted[1 : 1 + use.sum()] = gripper[0], request.gripper[use]
-        wanted[1 + use.sum() :] = request.gripper[-1]
-    return SplinePath(times, q, v, a, (times, wanted))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +89,11 @@ class Joining:
     limits: Limits
     options: StitchOptions
 
+    @cached_property
+    def _asked(self) -> Request:
+        """The request as far as it is followed."""
+        return self.request if self.options.horizon is None else receding(self.request, self.options.horizon)
+
     @property
     def _gripper(self) -> tuple[float, float]:
         return self.in_force.gripper_at(self.now), float(self.in_force.gripper[-1])
@@ -163,7 +102,7 @@ class Joining:
     def _new(self) -> tuple[float, SplinePath]:
         """When the request sets out, relative to now, and its own path."""
         begin, state = self._origin()
-        path = spline(self.request, (begin, state), self.limits, self._gripper, self.options.tail)
+        path = spline(self._asked, (begin, state), self.limits, self._gripper, self.options.tail)
         if begin < 0 and self.options.entry == "progress":
             path = path.delayed(-self._entry(path, begin))
         return begin, path
@@ -174,22 +113,28 @@ class Joining:
         A place costs its distance from the command, and most of the way the path makes until 0: an arm that
         goes along with the path is met where it is; one that went elsewhere is led to where time says.
         """
-        s = np.linspace(0.0, begin, max(2, int(np.ceil(-begin / GRID)) + 1))
+        cells = max(1, int(np.ceil(-begin / GRID)))
+        s = np.arange(cells + 1) * (begin / cells)
         q = path.evaluate(s)[0]
-        cost = np.sqrt(((q - self.in_force.state(self.now).q) ** 2).sum(axis=1))
-        cost[1:] += LATE * np.cumsum(np.sqrt(((q[1:] - q[:-1]) ** 2).sum(axis=1)))
+        away, step = q - self.in_force.state(self.now).q, q[1:] - q[:-1]
+        cost = np.sqrt(np.einsum("ij,ij->i", away, away))
+        cost[1:] += LATE * np.cumsum(np.sqrt(np.einsum("ij,ij->i", step, step)))
         return float(s[cost.argmin()])
 
     def close(self) -> Iterator[Path]:
         """Yield paths that leave the plan in force and keep the request's times."""
         begin, new = self._new
-        if self.request.due == 0 and self.options.frozen == 0:
+        if self._asked.due == 0 and self.options.frozen == 0:
             # All of it lies ahead: it can start at the very state of the plan in force, with nothing to blend.
             # This is what a stream of short commands needs, where a blend would only add its delay.
             yield new if begin == 0.0 else self.afterwards(self.in_force.state(self.now), self._gripper)
         old = PlanPath(self.in_force, self.now)
-        for factor in WIDER:
-            yield BlendPath(old, new, self.options.frozen, max(self.options.blend, SHORTEST) * factor)
+        frozen, window = self.options.frozen, max(self.options.blend, SHORTEST)
+        if frozen >= FIXED:
+            apart = difference(old, new, frozen)
+            yield BridgePath(old, new, frozen, min(max(window, gentle(apart, self.limits)), WIDER[-1] * window), apart)
+        for factor in WIDER if frozen < FIXED else WIDER[1:]:
+            yield BlendPath(old, new, frozen, window * factor)
 
     def braking(self, stop: Plan) -> Iterator[Path]:
         """Yield paths that leave ``stop``, the brake from now, on the way to its rest."""
@@ -199,7 +144,7 @@ class Joining:
 
     def afterwards(self, state: State, gripper: tuple[float, float]) -> Path:
         """Return the path that starts at ``state`` and goes through the points still due."""
-        first, given = self.request.due, self.request
+        first, given = self._asked.due, self._asked
         later = Request(
             begin=0.0, times=given.times[first:], q=given.q[first:],
             velocities=None if given.velocities is None else given.velocities[first:],
@@ -209,14 +154,37 @@ class Joining:
 
     def _origin(self) -> tuple[float, State]:
         """Return where the request sets out: the command at its stamp, or what is known instead."""
-        begin = self.request.begin
+        begin = self._asked.begin
         before = self.past(self.now + begin) if begin < -1e-3 else None
         if before is not None:
             return begin, before[0]
-        if self.request.due > 0:  # the stamp is forgotten: the elapsed points themselves say where it was
-            still = np.zeros_like(self.request.q[0])
-            return float(self.request.times[0]), State(self.request.q[0], still, still)
+        if self._asked.due > 0:  # the stamp is forgotten: the elapsed points themselves say where it was
+            still = np.zeros_like(self._asked.q[0])
+            return float(self._asked.times[0]), State(self._asked.q[0], still, still)
         return 0.0, self.in_force.state(self.now)
+
+
+def gentle(apart: Derivatives, limits: Limits) -> float:
+    """Return the time, s, in which a difference of state may vanish: each part of it gets ``SHARE`` of the limits.
+
+    The factors are the greatest second and third derivatives of the quintics that bring (1, 0, 0), (0, 1, 0) and
+    (0, 0, 1) to zero in a second.
+    """
+    d, d1, d2 = np.abs(apart)[:, 0] / SHARE
+    force, jerk = limits.acceleration, limits.jerk
+    times = np.sqrt(5.78 * d / force), 3.95 * d1 / force, np.cbrt(60 * d / jerk), np.sqrt(36 * d1 / jerk), 9 * d2 / jerk
+    return float(np.max(times))
+
+
+def receding(request: Request, horizon: float) -> Request:
+    """Return the request up to ``horizon`` s after its stamp, at least up to the first point still due."""
+    count = int(np.searchsorted(request.times, request.begin + horizon + 1e-6, "right"))
+    count = max(count, request.due + 1)
+    return replace(
+        request, times=request.times[:count], q=request.q[:count],
+        velocities=None if request.velocities is None else request.velocities[:count],
+        gripper=None if request.gripper is None else request.gripper[:count],
+    )  # fmt: skip
 
 
 def ensembled(

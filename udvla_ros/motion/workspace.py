@@ -23,9 +23,12 @@ class Workspace:
 
     def depth(self, points: np.ndarray) -> np.ndarray:
         """Return how far each point [n, 3] violates each box, m: positive is outside, [n, 1 + k]."""
-        outside = np.maximum(self.box[0] - points, points - self.box[1]).max(axis=1)
-        columns = [outside] + [np.minimum(points - low, up - points).min(axis=1) for low, up in self.forbidden]
-        return np.stack(columns, axis=1)
+        depth, axes = np.empty((1 + len(self.forbidden), points.shape[0])), points.T
+        low, up = self.box[:, :, None]
+        np.maximum(low - axes, axes - up).max(axis=0, out=depth[0])
+        for row, (low, up) in zip(depth[1:], self.forbidden[:, :, :, None], strict=True):
+            np.minimum(axes - low, up - axes).min(axis=0, out=row)
+        return depth.T
 
     def validate(self) -> None:
         """Refuse boxes that are empty or exclude each other.
