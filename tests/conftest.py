@@ -20,6 +20,11 @@ def _domain() -> int:
     return 1 + (os.getppid() * 7 + int(worker)) % 100
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what makes a test longer than it is by default."""
+    parser.addoption("--kills", type=int, default=2, help="how often tests/recorder kills the recorder")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Set the environment before anything imports rclpy."""
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -31,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Examples are timed by the whole run, not one by one: a busy machine is not a failing test.
 settings.register_profile("repository", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `pytest -n0 tests/motion/test_streams.py --hypothesis-profile=thorough`: 10,800 command streams, ten minutes.
+settings.register_profile("thorough", settings.get_profile("repository"))
 settings.load_profile("repository")
 
 

@@ -24,6 +24,7 @@ class ScriptedPolicy:
         self.spoil = spoil
         self.seen: list[SimpleNamespace] = []
         self.warm = False
+        self.denoise_ms = 3.0
         self.config = SimpleNamespace(
             name="scripted", cameras=["front", "wrist"], control_hz=1 / DT, chunk=STEPS,
             action_space="tcp_delta",
@@ -61,7 +62,9 @@ class ScriptedPolicy:
         return SimpleNamespace(
             actions=actions, dt=DT, stamp=observation.stamp, predicted=dict(observation.images),
             statistics={"forwards": 5, "steps": []},
-            timings_ms={"image_encode": 1.0, "prefill": 2.0, "denoise": 3.0, "detokenise": 0.5, "total": 6.5},
+            timings_ms={
+                "image_encode": 1.0, "prefill": 2.0, "denoise": self.denoise_ms, "detokenise": 0.5, "total": 6.5,
+            },
         )  # fmt: skip
 
 

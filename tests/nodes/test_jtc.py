@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -226,41 +227,41 @@ def test_reset_holds_the_new_position():
         jtc.reset(np.zeros(2))
 
 
-@pytest.mark.parametrize("late", [-0.04, -0.015, 0.0, 0.015])
-def test_a_stamped_message_is_played_without_a_seam_early_or_late(late):
-    """A switch in mid-motion reaches a controller whose clock is off, or that was busy, within the arbiter's lead."""
+@pytest.mark.parametrize(
+    ("late", "lead", "kept"), [(-0.04, 0.02, True), (0.0, 0.02, True), (0.03, 0.02, True), (0.03, 0.0, False)]
+)
+def test_a_plan_is_taken_up_without_a_seam_by_a_controller_that_is_early_or_late(late, lead, kept):
+    """Switches in mid-motion, for a controller that is ahead of the arbiter or behind it; late it needs the lead."""
     from udvla_ros.motion.arbiter import Arbiter
     from udvla_ros.motion.robot import RobotDescription
     from udvla_ros.motion.stitch import StitchOptions
     from udvla_ros.motion.trajectory import Trajectory
     from udvla_ros.nodes.audit import CommandAudit
 
-    robot, now = RobotDescription.load("ur5e_sim"), 1000.0
-    arbiter = Arbiter(robot, stitch=StitchOptions(lead=0.02))
-    still, names = [0.0] * 7, robot.command_names
-    arbiter.observe(names, [*robot.home, 0.0], still, now)
-    arbiter.engage("teleop", now)
+    robot, begin = RobotDescription.load("ur5e_sim"), 1000.0
+    arbiter = Arbiter(robot, stitch=StitchOptions(lead=lead))
+    names, limits, rng = robot.command_names, robot.limits, np.random.default_rng(0)
     controller = JointTrajectoryController(robot.joints, robot.home, interpolate_from_desired_state=True)
-    limits = robot.limits
     audit = CommandAudit(limits.hard_lower, limits.hard_upper, limits.velocity, limits.acceleration)
-    rng, due = np.random.default_rng(0), []
-    for tick in range(400):
-        now = 1000.0 + 0.01 * tick
-        arbiter.observe(names, [*robot.home, 0.0], still, now)
-        if tick % 7 == 3 and tick < 300:
-            start = arbiter.plan.state(now).q
-            target = robot.home + rng.uniform(-0.3, 0.3, 6)
+    for tick in range(800):
+        now = begin + 0.01 * tick
+        there = controller.desired
+        arbiter.observe(names, [*there.position, 0.0], [*there.velocity, 0.0], now)
+        if tick % 150 == 20:
+            arbiter.reset(now)
+            arbiter.engage("teleop", now)
+        if tick % 150 == 149:
+            arbiter.stop("in mid-motion", now)
+        elif tick % 7 == 3:
+            start, target = arbiter.plan.state(now).q, robot.home + rng.uniform(-0.3, 0.3, 6)
             points = start + np.outer(np.arange(1, 5) / 4, np.clip(target - start, -0.15, 0.15))
-            times = 0.1 * np.arange(1, 5)
-            assert arbiter.offer("teleop", Trajectory(robot.joints, times, points, None, now), now).accepted
+            arbiter.offer("teleop", Trajectory(robot.joints, 0.1 * np.arange(1, 5), points, None, now), now)
         arbiter.tick(now)
         plan = arbiter.take()
         if plan is not None:
-            stamp, (times, q, qd, qdd, _) = arbiter.stamped(plan, now)
-            due.append(TrajectoryCommand(robot.joints, times, q, qd, qdd, stamp))
-        for command in due:
-            controller.accept(command, now + late)
-        due.clear()
+            times, q, qd, qdd, _ = arbiter.points(plan, now)
+            with contextlib.suppress(TrajectoryRejected):  # a rest that is over when it arrives: it stands there
+                controller.accept(TrajectoryCommand(robot.joints, times, q, qd, qdd, now), now + late)
         audit.look(controller.update(now + late, robot.home, np.zeros(6)).position, 0.01)
-    assert audit.worst["velocity"] > 0.1, "it never moved"
-    assert audit.violations == 0, audit.worst
+    assert arbiter.counts["accepted"] > 60 and audit.worst["velocity"] > 0.1, "it never moved"
+    assert (audit.violations == 0) == kept, audit.worst

@@ -10,80 +10,42 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Float64MultiArray, String
+from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.motion.arbiter import Arbiter, Event, Verdict
+from udvla_ros.motion.arbiter import SOONEST, Arbiter, Event, Verdict
+from udvla_ros.motion.exchange import ArbiterOptions
 from udvla_ros.motion.modes import SOURCES, Mode
 from udvla_ros.motion.plan import Plan
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.stitch import StitchOptions
-from udvla_ros.motion.trajectory import Trajectory
 from udvla_ros.nodes import runtime
-from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Rate, Report, Samples
-from udvla_ros.nodes.messages import message_from_arrays
-from udvla_ros.nodes.parameters import Entry, Parameters
+from udvla_ros.nodes.arbiter_parts import TABLE, request_from_message, warm_up
+from udvla_ros.nodes.backends import Points, arm_backend, gripper_backend
+from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, CpuShare, Diagnostics, Rate, Report, Samples
+from udvla_ros.nodes.locks import LockTopic
+from udvla_ros.nodes.parameters import Parameters
+from udvla_ros.nodes.polled import PolledJointStates
+from udvla_ros.nodes.timekeeping import Timekeeper
+from udvla_ros.nodes.writers import Writers
 
 TICK_HZ = 100.0
 # The controller plays the plan in force until a new one reaches it. If that takes longer than the two plans are
 # the same, the controller's own bridge to the first point has to hide the difference: then it is given room.
 LATE, ROOM = 0.025, 0.08  # s
 RECENT = 2.0  # s for which a refusal colours the diagnostics
-
-TABLE = (
-    Entry("robot", "config/robots/ur5e_sim.yaml", "robot file", read_only=True),
-    Entry("blend", 0.2, "s over which a new chunk takes over from the plan in force", 0.0, 1.0, read_only=True),
-    Entry("frozen", 0.1, "s for which the plan in force goes on before it is blended", 0.0, 1.0, read_only=True),
-    Entry(
-        "stamp_commands", True,
-        "stamp trajectories with the plan's own time; false: stamp 0, 'now', for a controller on another clock",
-        read_only=True,
-    ),
-    Entry("speed", 1.0, "fraction of the velocity limits in use; changes only while the arm rests", 0.01, 1.0),
-)  # fmt: skip
-
-
-def request_from_message(message: JointTrajectory) -> Trajectory:
-    """Return what a source asks for, unchecked: the arbiter says what is wrong with it."""
-    velocities: Any = [list(point.velocities) for point in message.points]
-    times: Any = [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
-    positions: Any = [list(point.positions) for point in message.points]  # ragged perhaps: not an array yet
-    return Trajectory(
-        names=list(message.joint_names),
-        times=times,
-        positions=positions,
-        velocities=velocities if any(velocities) else None,
-        stamp=runtime.to_seconds(message.header.stamp),
-    )
-
-
-def warm_up(robot: RobotDescription, stitch: StitchOptions) -> None:
-    """Plan, replan and stop once with an arbiter that is thrown away: the first time through takes 100 ms."""
-    arbiter = Arbiter(robot, stitch=stitch)
-    gripper = [] if robot.gripper is None else [robot.gripper.open]
-    rest = [*robot.home.tolist(), *gripper]
-    still = [0.0] * len(rest)
-    arbiter.observe(robot.command_names, rest, still, 0.0)
-    arbiter.engage("policy", 0.0)
-    times = 0.1 * np.arange(1, 11)
-    for begin in (0.1, 0.5):
-        arbiter.observe(robot.command_names, rest, still, begin)
-        sway = Trajectory(robot.command_names, times, np.array(rest) + 0.02 * times[:, None], stamp=begin)
-        arbiter.offer("policy", sway, begin)
-    arbiter.stop("warmed up", 0.7)
-    arbiter.tick(0.7)
-    plan = arbiter.take()
-    if plan is not None:
-        plan.points(0.7)
-
+CHECK = 25  # ticks between looks at whether the controller is still there
+LOOK = 50  # ticks between looks for a latched emergency stop
+DRY_RUN = " (dry run: nothing is sent to the controller)"
 
 class ArbiterNode(Node):
     """Sources in, one stream of commands out."""
@@ -93,59 +55,61 @@ class ArbiterNode(Node):
         self._ready = False
         self.parameters = Parameters(self, TABLE, check=self._check)
         self.robot = RobotDescription.load(self.parameters["robot"])
-        stitch = StitchOptions(blend=self.parameters["blend"], frozen=self.parameters["frozen"])
+        stitch = StitchOptions(**{name: self.parameters[name] for name in ("blend", "frozen", "lead")})
         warm_up(self.robot, stitch)
-        self.arbiter = Arbiter(self.robot, stitch=stitch)
+        self.arbiter = Arbiter(self.robot, self._options(), stitch)
         self.arbiter.set_speed(self.parameters["speed"], runtime.now(self))
         self._last_refusal, self._refused_at = "", -np.inf
         self._said: tuple[str, str] | None = None
         self._rates = {name: Rate() for name in ("tick", "joint_states", *SOURCES)}
         self._costs = {name: Samples() for name in ("tick", "offer", "tick_gap")}
+        self._cpu = CpuShare()
+        self._writers = {name: Writers(self, f"{name}/joint_trajectory") for name in SOURCES}
         self._last_tick: float | None = None
-        self._sent = self._late = 0
+        self._ticks = self._sent = self._late = 0
         self._advertise()
         self._listen()
         self._diagnostics = Diagnostics(self, self.robot.name, self._report)
-        self.create_timer(1.0 / TICK_HZ, self._tick)
+        simulated_time = self.get_parameter("use_sim_time").value
+        self._clock_watch = Timekeeper(lambda: runtime.now(self), None if simulated_time else time.monotonic)
         self._ready = True
         self._publish_mode()
-        runtime.announce_ready(self, f"{self.robot.name}, commands on {self.robot.topics['command']}")
+        runtime.announce_ready(self, f"{self.robot.name}, commands on {self.robot.topics['command']}{self._suffix}")
+
+    def _options(self) -> ArbiterOptions:
+        options = ArbiterOptions.of(self.robot)
+        return replace(
+            options,
+            dry_run=options.dry_run or self.parameters["dry_run"],
+            lock_timeout=self.parameters["emergency_stop_timeout"] or options.lock_timeout,
+        )
+
+    @property
+    def _suffix(self) -> str:
+        return DRY_RUN if self.arbiter.options.dry_run else ""
 
     def _advertise(self) -> None:
-        robot = self.robot
-        kind, topic = robot.controller["type"], robot.topics.get("command")
-        if not topic:
-            raise ConfigError(f"{robot.path.name}: topics.command is missing; name the controller's topic")
-        self._forward = kind == "forward_command_controller"
-        self._arm = self.create_publisher(
-            Float64MultiArray if self._forward else JointTrajectory, topic, runtime.COMMAND_QOS
-        )
-        self._gripper = None
-        if robot.gripper is not None:
-            if robot.gripper.type != "joint_trajectory":
-                raise ConfigError(
-                    f"{robot.path.name}: gripper.type '{robot.gripper.type}' is not supported; use joint_trajectory"
-                )
-            self._gripper = self.create_publisher(
-                JointTrajectory, robot.gripper.command_topic, runtime.COMMAND_QOS
-            )
-        self._command = self.create_publisher(JointState, "arbiter/command", runtime.STATE_QOS)
-        self._mode = self.create_publisher(String, "arbiter/mode", runtime.LATCHED_QOS)
-        self._reason = self.create_publisher(String, "arbiter/mode_reason", runtime.LATCHED_QOS)
+        self._arm = arm_backend(self, self.robot, self._on_failure)
+        self._gripper = gripper_backend(self, self.robot, lambda text: self._on_failure(f"gripper: {text}"))
+        publish = partial(self.create_publisher, event_callbacks=runtime.unwatched())
+        self._shown = publish(JointTrajectory, "~/dry_run/joint_trajectory", runtime.COMMAND_QOS)
+        self._command = publish(JointState, "arbiter/command", runtime.STATE_QOS)
+        self._mode = publish(String, "arbiter/mode", runtime.LATCHED_QOS)
+        self._reason = publish(String, "arbiter/mode_reason", runtime.LATCHED_QOS)
+        self._message = JointState(name=list(self.robot.command_names))
+        self._message.header.frame_id = self.robot.base_frame
 
     def _listen(self) -> None:
-        self.create_subscription(
-            JointState, self.robot.topics.get("joint_states", "joint_states"), self._on_joints, runtime.STATE_QOS
-        )
+        self._joints = PolledJointStates(self, self.robot.topics.get("joint_states", "joint_states"))
         for source in SOURCES:
             self.create_subscription(
                 JointTrajectory, f"{source}/joint_trajectory", partial(self._on_offer, source), runtime.COMMAND_QOS
             )
-        self.create_subscription(Bool, "emergency_stop", self._on_lock, runtime.LATCHED_QOS)
+        self._lock = LockTopic(self, "emergency_stop", self._on_lock)
         arbiter = self.arbiter
         for name, act in {
-            "engage_policy": lambda now: arbiter.engage("policy", now),
-            "engage_teleop": lambda now: arbiter.engage("teleop", now),
+            "engage_policy": lambda now: self._engage("policy", now),
+            "engage_teleop": lambda now: self._engage("teleop", now),
             "hold": lambda now: arbiter.hold(now),
             "stop": lambda now: arbiter.stop("stop was called", now),
             "reset": lambda now: arbiter.reset(now),
@@ -153,28 +117,64 @@ class ArbiterNode(Node):
             self.create_service(Trigger, f"~/{name}", partial(self._on_service, name, act))
 
     # -- in ----------------------------------------------------------------------------------------------
-    def _on_joints(self, message: JointState) -> None:
-        now = runtime.now(self)
-        self._rates["joint_states"].note(now)
-        self.arbiter.observe(message.name, message.position, message.velocity, now)
+    def _time(self) -> float:
+        """Return the time, after telling the arbiter of a clock that was set or a process that stood still."""
+        now, stepped, silent = self._clock_watch.read()
+        if self.arbiter.plan is not None:
+            if stepped:
+                self.arbiter.clock_stepped(stepped, now)
+            elif silent > self.arbiter.options.clock_jump:
+                self.arbiter.stalled(silent, now)
+        return now
 
-    def _on_offer(self, source: str, message: JointTrajectory) -> None:
-        now, begin = runtime.now(self), time.perf_counter()
+    def _take_joints(self, now: float) -> None:
+        for message in self._joints.take():
+            self._rates["joint_states"].note(now)
+            self.arbiter.observe(message.name, message.position, message.velocity, now)
+
+    def _on_offer(self, source: str, message: JointTrajectory, info: dict[str, Any]) -> None:
+        now, begin = self._time(), time.perf_counter()
         self._rates[source].note(now)
+        rivals = self._writers[source].hear(info, now)
+        if rivals:
+            self.arbiter.contest(source, rivals, now)
+        self._take_joints(now)
         self.arbiter.offer(source, request_from_message(message), now)
         elapsed = time.perf_counter() - begin
         self._costs["offer"].add(elapsed * 1e3)
-        self._send(late=elapsed > LATE)
+        self._send(self._time(), late=elapsed > LATE)
 
     def _on_lock(self, message: Bool) -> None:
-        self.arbiter.lock("emergency_stop", message.data, runtime.now(self))
-        self._send()
+        now = self._time()
+        self.arbiter.lock("emergency_stop", message.data, now)
+        self._send(now)
+
+    def _on_failure(self, text: str) -> None:
+        """Stop: the controller refused a plan or gave one up, so what it does now is not what is commanded."""
+        now = self._time()
+        self.arbiter.stop(text, now)
+        self.get_logger().error(text)
+
+    def _engage(self, source: str, now: float) -> Verdict:
+        trouble = self._trouble() or self._writers[source].rivals()
+        if trouble:
+            return Verdict(False, trouble, "not_ready", self.arbiter.plan)
+        return self.arbiter.engage(source, now)
+
+    def _trouble(self) -> str:
+        """Return why nothing would move whoever is engaged, or nothing."""
+        if self.arbiter.options.dry_run:
+            return ""
+        gripper = "" if self._gripper is None else self._gripper.trouble()
+        return self._arm.trouble() or (f"gripper: {gripper}" if gripper else "")
 
     def _on_service(
         self, name: str, act: Callable[[float], Verdict], _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        verdict = act(runtime.now(self))
-        self._send()
+        now = self._time()
+        self._take_joints(now)
+        verdict = act(now)
+        self._send(now)
         response.success, response.message = verdict.accepted, verdict.reason or self.arbiter.mode.value
         if not verdict.accepted:
             self._note_refusal(f"{name}: {verdict.reason}")
@@ -185,55 +185,67 @@ class ArbiterNode(Node):
         """Let the arbiter judge a new speed; the other parameters are read-only."""
         if not self._ready or values["speed"] == self.arbiter.safety.speed:
             return
-        verdict = self.arbiter.set_speed(values["speed"], runtime.now(self))
+        verdict = self.arbiter.set_speed(values["speed"], self._time())
         if not verdict.accepted:
             raise ConfigError(verdict.reason)
 
     # -- out ---------------------------------------------------------------------------------------------
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Look at the arm and the clock, send what is new, publish what is commanded."""
         begin = time.perf_counter()
         if self._last_tick is not None:
             self._costs["tick_gap"].add((begin - self._last_tick) * 1e3)
         self._last_tick = begin
-        now = runtime.now(self)
+        now = self._time()
         self._rates["tick"].note(now)
+        self._take_joints(now)
+        self._ticks += 1
+        if self._ticks % LOOK == 0:
+            self._lock.look()
+        if self._ticks % CHECK == 0 and self.arbiter.mode in (Mode.POLICY, Mode.TELEOP):
+            trouble = self._trouble()
+            if trouble:
+                self._on_failure(trouble)
         self._send(now)
         plan = self.arbiter.plan
         if plan is not None:
-            state, gripper = plan.state(now), plan.gripper_at(now)
-            self._publish_command(state.q, state.qd, gripper, now)
-            if self._forward:
-                self._arm.publish(Float64MultiArray(data=state.q.tolist()))
+            self._publish_command(plan, now)
+            if not self.arbiter.options.dry_run:
+                self._arm.follow(plan, now)
+                if self._gripper is not None:
+                    self._gripper.follow(plan, now)
         self._costs["tick"].add((time.perf_counter() - begin) * 1e3)
 
-    def _send(self, now: float | None = None, late: bool = False) -> None:
+    def _send(self, now: float, late: bool = False) -> None:
         """Send the plan if it is new, and tell what happened."""
-        now = runtime.now(self) if now is None else now
         events = self.arbiter.tick(now)
         plan = self.arbiter.take()
         if plan is not None:
             self._send_plan(plan, now, late)
+        elif self.arbiter.withheld is not None:
+            self._shown.publish(self._points(self.arbiter.withheld, now, late).arm(self.robot.joints))
         self._tell(events)
+
+    def _points(self, plan: Plan, now: float, late: bool) -> Points:
+        times, q, qd, qdd, gripper = self.arbiter.points(plan, now, ROOM if late else SOONEST)
+        return Points(times, q, qd, qdd, gripper, now if self.parameters["stamp_commands"] else 0.0)
 
     def _send_plan(self, plan: Plan, now: float, late: bool) -> None:
         self._late += late
-        times, q, qd, qdd, gripper = plan.points(now, ROOM) if late else plan.points(now)
-        stamp = now if self.parameters["stamp_commands"] else 0.0
-        if not self._forward:
-            self._arm.publish(message_from_arrays(self.robot.joints, times, q, qd, qdd, stamp))
-        if self._gripper is not None and self.robot.gripper is not None:
-            self._gripper.publish(
-                message_from_arrays([self.robot.gripper.joint], times, gripper[:, None], stamp=stamp)
-            )
+        points = self._points(plan, now, late)
+        self._arm.send(points)
+        if self._gripper is not None:
+            self._gripper.send(points)
         self._sent += 1
 
-    def _publish_command(self, q: np.ndarray, qd: np.ndarray, gripper: float, now: float) -> None:
-        message = JointState(name=list(self.robot.command_names), position=q.tolist(), velocity=qd.tolist())
+    def _publish_command(self, plan: Plan, now: float) -> None:
+        state, message = plan.state(now), self._message
+        position, velocity = state.q.tolist(), state.qd.tolist()
         if self.robot.gripper is not None:
-            message.position.append(gripper)
-            message.velocity.append(0.0)
+            position.append(plan.gripper_at(now))
+            velocity.append(0.0)
+        message.position, message.velocity = position, velocity
         message.header.stamp = runtime.to_stamp(now)
-        message.header.frame_id = self.robot.base_frame
         self._command.publish(message)
 
     def _tell(self, events: list[Event]) -> None:
@@ -251,7 +263,7 @@ class ArbiterNode(Node):
             self._diagnostics.publish()
 
     def _publish_mode(self) -> None:
-        said = (self.arbiter.mode.value, self.arbiter.mode_reason)
+        said = (self.arbiter.mode.value, self.arbiter.mode_reason + self._suffix)
         if said != self._said:
             self._said = said
             self._reason.publish(String(data=said[1]))
@@ -264,7 +276,9 @@ class ArbiterNode(Node):
         arbiter, now = self.arbiter, runtime.now(self)
         values: dict[str, object] = {
             "mode": arbiter.mode.value,
-            "mode_reason": arbiter.mode_reason,
+            "mode_reason": arbiter.mode_reason + self._suffix,
+            "dry_run": arbiter.options.dry_run,
+            "cpu_percent": self._cpu.percent(),
             "speed": arbiter.safety.speed,
             "plans_sent": self._sent,
             "plans_sent_late": self._late,
@@ -279,14 +293,19 @@ class ArbiterNode(Node):
             return ERROR, f"stopped: {arbiter.mode_reason}", values
         if now - self._refused_at < RECENT:
             return WARN, f"refused {self._last_refusal}", values
+        trouble = self._trouble()
+        if trouble:
+            return WARN, trouble, values
         if arbiter.plan is None:
             return WARN, arbiter.measured.why_not_still(now, arbiter.options) or arbiter.mode_reason, values
+        if arbiter.options.dry_run:
+            return WARN, f"{arbiter.mode.value}: {arbiter.mode_reason}{self._suffix}", values
         return OK, f"{arbiter.mode.value}: {arbiter.mode_reason}", values
 
 
 def main() -> int:
     """Run the node."""
-    return runtime.run(ArbiterNode)
+    return runtime.run(ArbiterNode, every=1.0 / TICK_HZ)
 
 
 if __name__ == "__main__":

@@ -121,9 +121,9 @@ class CpuShare:
         self._percent = 0.0
 
     def percent(self) -> float:
-        """Return the share; asked again within a tenth of a second, the last one."""
+        """Return the share; asked again within a second or so, the last one."""
         wall, cpu = time.monotonic(), time.process_time()
-        if wall - self._last[0] > 0.1:
+        if wall - self._last[0] > 0.9:
             self._percent = 100.0 * (cpu - self._last[1]) / (wall - self._last[0])
             self._last = (wall, cpu)
         return self._percent

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import rclpy
 from builtin_interfaces.msg import Time
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
@@ -27,9 +28,21 @@ CAMERA_QOS = QoSProfile(
 LATCHED_QOS = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
+# Heard from publishers of every kind, reliable or not, latched or not.
+ANY_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)
 # Every trajectory counts, in order; joint_trajectory_controller subscribes the same way.
 COMMAND_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 STATE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def quiet() -> SubscriptionEventCallbacks:
+    """Return what keeps a subscription from watching for publishers of another QoS, where none can be."""
+    return SubscriptionEventCallbacks(use_default_callbacks=False)
+
+
+def unwatched() -> PublisherEventCallbacks:
+    """Return what keeps a publisher from watching for subscriptions of another QoS: its executor asks each time."""
+    return PublisherEventCallbacks(use_default_callbacks=False)
 
 
 def to_seconds(stamp: Time) -> float:
@@ -53,8 +66,13 @@ def announce_ready(node: Node, text: str) -> None:
     node.get_logger().info(f"{READY} {text}")
 
 
-def run(make: Callable[[], Node], *, threads: int = 1, args: Sequence[str] | None = None) -> int:
+def run(
+    make: Callable[[], Node], *, threads: int = 1, args: Sequence[str] | None = None, every: float | None = None
+) -> int:
     """Spin one node until it is told to end; the node may have a ``close()`` for what it must free.
+
+    Args:
+        every: s between calls of the node's ``tick()``, on a steady clock and before any other callback that waits.
 
     Returns the exit code: 0, or 2 after the one line of a :class:`UdvlaError` or of a parameter out of range.
     """
@@ -65,7 +83,10 @@ def run(make: Callable[[], Node], *, threads: int = 1, args: Sequence[str] | Non
     try:
         node = make()
         executor.add_node(node)
-        executor.spin()
+        if every is None:
+            executor.spin()
+        else:
+            _pace(executor, node, every)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (UdvlaError, ParameterException) as error:
@@ -90,6 +111,21 @@ def run(make: Callable[[], Node], *, threads: int = 1, args: Sequence[str] | Non
         rclpy.try_shutdown()
         signal.signal(signal.SIGINT, previous)
     return 0
+
+
+def _pace(executor: Executor, node: Node, every: float) -> None:
+    """Spin, calling ``node.tick()`` steadily.
+
+    A timer of rclpy costs its executor two looks at every entity for each tick, and follows the clock of the stamps.
+    """
+    due = time.monotonic()
+    while executor.context.ok():
+        left = due - time.monotonic()
+        if left <= 0.0:
+            node.tick()  # type: ignore[attr-defined]
+            due = max(due + every, time.monotonic())
+            left = due - time.monotonic()
+        executor.spin_once(timeout_sec=max(left, 0.0))
 
 
 def _end_with_bringup() -> None:

@@ -51,7 +51,7 @@ def choose_task(seed: int, task: str, instruction: str) -> tuple[Task, str]:
     Args:
         seed: draws what is left open.
         task: ``kind/colour`` (``push/colour/direction``), any part of it, several with commas, or empty for any.
-        instruction: a sentence; empty for one of the task's phrasings. With an empty ``task`` it must name one.
+        instruction: a sentence; empty for the task's plainest one. With an empty ``task`` it must name one.
 
     Raises:
         ConfigError: there is no such task, or the sentence names none.
@@ -73,7 +73,7 @@ def choose_task(seed: int, task: str, instruction: str) -> tuple[Task, str]:
         names = ", ".join(str(t) for t in all_tasks())
         raise ConfigError(f"no task '{task}'; there are: {names}")
     chosen = fitting[int(rng.integers(len(fitting)))]
-    return chosen, instruction or chosen.instruction(rng)
+    return chosen, instruction or chosen.instruction()
 
 
 class SimulatedRobot:
