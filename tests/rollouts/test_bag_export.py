@@ -12,7 +12,7 @@ from synthetic_bag import BEGIN, DT, ROBOT, Recording, finished
 from udvla_ros.motion.action_space import TcpDeltaSpace
 from udvla_ros.rollouts.bags.export import Wish, export_episodes
 from udvla_ros.rollouts.bags.lerobot import export_lerobot
-from udvla_ros.rollouts.bags.reader import BagError
+from udvla_ros.rollouts.bags.topic import BagError
 from udvla_ros.rollouts.episodes import read_description, read_episodes
 from udvla_ros.rollouts.images import to_rgb
 

@@ -12,8 +12,9 @@ from udvla_ros.rollouts import images
 from udvla_ros.rollouts.bags import metadata
 from udvla_ros.rollouts.bags.episode import RecordedEpisode, robot_of
 from udvla_ros.rollouts.bags.listing import BROKEN, WHOLE, list_episodes
-from udvla_ros.rollouts.bags.reader import Bag, BagError, header_stamp, seconds
+from udvla_ros.rollouts.bags.reader import Bag, header_stamp, seconds
 from udvla_ros.rollouts.bags.repair import write_metadata
+from udvla_ros.rollouts.bags.topic import BagError
 
 
 @pytest.fixture(scope="module")

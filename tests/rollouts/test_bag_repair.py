@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from mcap.writer import CompressionType
 
 from udvla_ros.rollouts.bags import metadata
-from udvla_ros.rollouts.bags.reader import Bag, BagError
+from udvla_ros.rollouts.bags.reader import Bag
 from udvla_ros.rollouts.bags.repair import repair
+from udvla_ros.rollouts.bags.topic import BagError
 
 SMALL = {"duration": 1.6, "camera_hz": 6.0, "joints_hz": 20.0}
 

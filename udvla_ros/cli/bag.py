@@ -90,7 +90,8 @@ def _folders(paths: Sequence[Path]) -> list[Path]:
     Raises:
         BagError: one of them holds none.
     """
-    from udvla_ros.rollouts.bags.reader import BagError, episodes_in
+    from udvla_ros.rollouts.bags.reader import episodes_in
+    from udvla_ros.rollouts.bags.topic import BagError
 
     found: list[Path] = []
     for path in paths:

@@ -19,7 +19,8 @@ from udvla_ros.model.runtime import RuntimeOptions
 from udvla_ros.policy import ActionChunk, Observation, Policy, contract
 from udvla_ros.policy.observe import CommandHistory
 from udvla_ros.rollouts.bags.episode import SAME_STAMP, RecordedEpisode, Trajectory, robot_of
-from udvla_ros.rollouts.bags.reader import Bag, BagError
+from udvla_ros.rollouts.bags.reader import Bag
+from udvla_ros.rollouts.bags.topic import BagError
 
 EQUAL = 1e-6  # rad: what JSON and nanoseconds may cost, and no more
 SAME_COMMAND = 0.02  # rad between the command told and the one recorded: one late message of it

@@ -47,6 +47,7 @@ CHECK = 25  # ticks between looks at whether the controller is still there
 LOOK = 50  # ticks between looks for a latched emergency stop
 DRY_RUN = " (dry run: nothing is sent to the controller)"
 
+
 class ArbiterNode(Node):
     """Sources in, one stream of commands out."""
 

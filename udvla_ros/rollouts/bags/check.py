@@ -26,7 +26,8 @@ from udvla_ros.rollouts.bags.episode import (
     robot_of,
 )
 from udvla_ros.rollouts.bags.findings import CheckReport, Stream
-from udvla_ros.rollouts.bags.reader import Bag, BagError, what_is_broken
+from udvla_ros.rollouts.bags.reader import Bag, what_is_broken
+from udvla_ros.rollouts.bags.topic import BagError
 
 LOST = 1.6  # periods between two messages from which one was lost
 MOST_LOST = 0.02  # share of messages that may be lost before it is said

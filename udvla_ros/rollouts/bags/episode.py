@@ -17,7 +17,8 @@ import numpy as np
 
 from udvla_ros.errors import ConfigError, ObservationError
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.rollouts.bags.reader import Bag, BagError, header_stamp, seconds
+from udvla_ros.rollouts.bags.reader import Bag, header_stamp, seconds
+from udvla_ros.rollouts.bags.topic import BagError
 from udvla_ros.rollouts.images import message_to_rgb
 
 COMMAND, MODE, REASON = "arbiter/command", "arbiter/mode", "arbiter/mode_reason"

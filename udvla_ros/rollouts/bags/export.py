@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from udvla_ros.rollouts import episodes as disk
 from udvla_ros.rollouts.bags.episode import RecordedEpisode, robot_of
-from udvla_ros.rollouts.bags.reader import Bag, BagError
+from udvla_ros.rollouts.bags.reader import Bag
 from udvla_ros.rollouts.bags.steps import CHUNK, Steps, take_steps
+from udvla_ros.rollouts.bags.topic import BagError
 
 SHARD = 50  # episodes of one file
 UNKNOWN = -1

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from udvla_ros.rollouts.bags.export import ExportReport, Taken, Wish, nothing_line, refuse_full, taken_from
-from udvla_ros.rollouts.bags.reader import BagError
+from udvla_ros.rollouts.bags.topic import BagError
 from udvla_ros.rollouts.episodes import write_atomically
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any
 
 from udvla_ros.rollouts.bags import metadata
 from udvla_ros.rollouts.bags.episode import INSTRUCTION
-from udvla_ros.rollouts.bags.reader import Bag, BagError, episodes_in, what_is_broken
+from udvla_ros.rollouts.bags.reader import Bag, episodes_in, what_is_broken
+from udvla_ros.rollouts.bags.topic import BagError
 
 WHOLE, BROKEN = "whole", "broken"
 

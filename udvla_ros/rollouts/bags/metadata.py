@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from udvla_ros.rollouts.bags.reader import METADATA, BagError, Topic
+from udvla_ros.rollouts.bags.topic import METADATA, BagError, Topic
 
 VERSION = 9
 DISTRO = "jazzy"

@@ -20,27 +20,11 @@ from mcap.reader import McapReader, make_reader
 from mcap.records import Channel, Schema
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from udvla_ros.errors import UdvlaError
+from udvla_ros.rollouts.bags.topic import METADATA, BagError, Topic
 
 MAGIC = b"\x89MCAP0\r\n"
 SUFFIX = ".mcap"
-METADATA = "metadata.yaml"
 CUSTOM = "udvla_ros"  # the MCAP metadata record with the episode's labels
-
-
-class BagError(UdvlaError):
-    """A folder is no bag, or its bag cannot be read as it is."""
-
-
-@dataclass
-class Topic:
-    """One topic of a bag; ``qos`` is the text that the recorder wrote, ``count`` the messages of all files."""
-
-    name: str
-    type: str
-    qos: str = ""
-    type_hash: str = ""
-    count: int = 0
 
 
 @dataclass(frozen=True)

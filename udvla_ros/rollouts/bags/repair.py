@@ -22,9 +22,10 @@ from mcap.writer import CompressionType, Writer
 
 from udvla_ros.rollouts.bags import metadata
 from udvla_ros.rollouts.bags.labels import TOLD, Labels
-from udvla_ros.rollouts.bags.reader import CUSTOM, METADATA, Bag, BagError, ends_whole, storage_files
+from udvla_ros.rollouts.bags.reader import CUSTOM, Bag, ends_whole, storage_files
 from udvla_ros.rollouts.bags.salvage import Losses, records
 from udvla_ros.rollouts.bags.states import UNKNOWN
+from udvla_ros.rollouts.bags.topic import METADATA, BagError
 from udvla_ros.rollouts.bags.writer import RESERVED
 
 INTERRUPTED = "interrupted"

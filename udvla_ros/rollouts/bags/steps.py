@@ -17,7 +17,7 @@ import pinocchio as pin
 
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.rollouts.bags.episode import RecordedEpisode, nearest
-from udvla_ros.rollouts.bags.reader import BagError
+from udvla_ros.rollouts.bags.topic import BagError
 
 ACTIVE = ("POLICY", "TELEOP")
 CONTROL_HZ = 10.0  # where no chunk says otherwise

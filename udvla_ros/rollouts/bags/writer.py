@@ -12,8 +12,9 @@ from udvla_ros import __version__
 from udvla_ros.errors import UdvlaError
 from udvla_ros.rollouts.bags import metadata, schemas
 from udvla_ros.rollouts.bags.mcap_file import McapFile
-from udvla_ros.rollouts.bags.reader import CUSTOM, Topic
+from udvla_ros.rollouts.bags.reader import CUSTOM
 from udvla_ros.rollouts.bags.source import Sample, Source
+from udvla_ros.rollouts.bags.topic import Topic
 
 LIBRARY = f"udvla_ros {__version__}"
 # Held back on the disk while recording and given up to finish the file when everything else is full: a summary
