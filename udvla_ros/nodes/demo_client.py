@@ -28,7 +28,7 @@ from udvla_ros.evaluation.cases import Case
 from udvla_ros.evaluation.mode_bands import ModeChange, bands
 from udvla_ros.evaluation.recording import EpisodeRecord, Film
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.nodes import images, runtime
+from udvla_ros.nodes import images, runtime, services
 
 TO_REST = 0.5  # s that a stop may take, before the scene is set anew
 SEEN = 0.3  # s after which the arbiter has surely measured the arm where the new scene put it
@@ -156,9 +156,10 @@ class DemoClient:
             self._clients[service] = self.node.create_client(kind, service)
         client = self._clients[service]
         self._need(client.service_is_ready, f"the service {service}")
-        future = client.call_async(request)
-        self._need(future.done, f"an answer of {service}")
-        return future.result()
+        answer = services.ask(client, request, self.wait)
+        if answer is None:
+            raise GraphFailed(f"{service} does not answer; see the logs of the nodes")
+        return answer
 
     def _trigger(self, service: str) -> Trigger.Response:
         return self._ask(Trigger, service, Trigger.Request())

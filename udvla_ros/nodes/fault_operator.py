@@ -27,7 +27,7 @@ from udvla_ros.errors import UdvlaError
 from udvla_ros.evaluation.faults.graph import TRUE
 from udvla_ros.evaluation.faults.trace import Trace
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.nodes import runtime
+from udvla_ros.nodes import runtime, services
 from udvla_ros.nodes.messages import message_from_arrays
 
 AHEAD = np.array([0.05, 0.1, 0.15, 0.2])  # s, points of a teleop message
@@ -153,9 +153,10 @@ class FaultOperator:
             self._clients[service] = self.node.create_client(kind, service)
         client = self._clients[service]
         self.need(client.service_is_ready, f"the service {service}")
-        future = client.call_async(request)
-        self.need(future.done, f"an answer of {service}")
-        return future.result()
+        answer = services.ask(client, request, self.until)
+        if answer is None:
+            raise FaultError(f"{service} does not answer; see the logs of the nodes")
+        return answer
 
     def call(self, service: str) -> Trigger.Response:
         """Call a Trigger service and return its answer."""
