@@ -168,7 +168,8 @@ def plot(path: Path, outcomes: Sequence[Outcome]) -> Path:
             if until > -BEFORE and begin < end:
                 axis.axvspan(max(begin, -BEFORE), min(until, end), color=COLOURS.get(mode, "#ffffff"), lw=0)
         shown = (t > -BEFORE) & (t < end)
-        axis.plot(t[shown], speed[shown], color="black", lw=0.8)
+        silent = np.diff(t, prepend=t[:1]) > GAP  # nothing was commanded: no line across
+        axis.plot(t[shown], np.where(silent, np.nan, speed)[shown], color="black", lw=0.8)
         axis.axvline(0.0, color="#c00000", lw=1.0)
         if outcome.time_to_rest is not None:
             axis.axvline(outcome.time_to_rest, color="#0060a0", lw=1.0, ls="--")
