@@ -189,6 +189,20 @@ class Device:
         return self._probe.now()
 
 
+def press(probe, held, drives, what):
+    """Press the button until it drives: a touch that a busy machine let through too late is spent, by design."""
+    for _ in range(4):
+        held["deadman"] = True
+        late = time.monotonic() + 6.0
+        probe.until(lambda: drives() or time.monotonic() > late, what)  # noqa: B023 - called within this turn
+        if drives():
+            return
+        held["deadman"] = False
+        let_go = time.monotonic() + 0.3
+        probe.until(lambda: time.monotonic() > let_go, "the button to be seen let go")  # noqa: B023
+    raise AssertionError(f"{what}: four touches came to nothing")
+
+
 def test_a_pad_drives_while_its_button_is_held_and_unplugged_it_ends_in_hold(robot, probe, motions, teleop):
     skip_where_time_is_not_real()
     teleop("joy")
@@ -206,8 +220,7 @@ def test_a_pad_drives_while_its_button_is_held_and_unplugged_it_ends_in_hold(rob
     probe.until(lambda: len(robot.commands) > heard + 40, "a while of sticks without the button")
     assert not motions and robot.mode == "HOLD"
     robot.engage()
-    held["deadman"] = True
-    probe.until(lambda: robot.mode == "TELEOP" and len(motions) > 20, "the pad to drive")
+    press(probe, held, lambda: robot.mode == "TELEOP" and len(motions) > 20, "the pad to drive")
     unplugged = pad.unplug()
     probe.until(lambda: robot.mode == "HOLD", "HOLD", 5.0)
     assert probe.now() - unplugged < 0.3 + 0.5 + 0.4, "its silence, the arbiter's, and a machine's"
@@ -221,8 +234,7 @@ def test_a_pad_drives_while_its_button_is_held_and_unplugged_it_ends_in_hold(rob
     held["deadman"] = False
     heard = len(robot.commands)
     probe.until(lambda: len(robot.commands) > heard + 20, "the button to be seen let go")
-    held["deadman"] = True
-    probe.until(lambda: robot.mode == "TELEOP", "the pad to drive again")
+    press(probe, held, lambda: robot.mode == "TELEOP", "the pad to drive again")
     held["deadman"] = False
     probe.until(lambda: robot.mode == "HOLD", "HOLD", 5.0)
 
@@ -242,8 +254,7 @@ def test_a_leader_arm_is_followed_from_where_both_are_and_its_death_ends_in_hold
     heard = len(robot.commands)
     probe.until(lambda: len(robot.commands) > heard + 40, "a while without the deadman")
     assert not motions
-    far["deadman"] = True
-    probe.until(lambda: robot.mode == "TELEOP" and len(motions) > 10, "the leader to be followed")
+    press(probe, far, lambda: robot.mode == "TELEOP" and len(motions) > 10, "the leader to be followed")
     np.testing.assert_allclose(robot.commanded()[:6], begin[:6], atol=1e-3)
     step = np.array([0.15, -0.1, 0.1, 0.0, 0.0, 0.2])
     start, moved_at = far["q"].copy(), time.monotonic()
