@@ -41,8 +41,8 @@ def test_memory_chunks_and_commands_are_watched(tmp_path, domain, monkeypatch, c
     watch = bench_soak._watch
     monkeypatch.setattr(bench_soak, "_watch", lambda *a: noted.append(watch(*a)) or noted[0])
     code = cli.main([
-        "bench", "soak", "--minutes", "0.1", "--bundle", "models/udvla-nano-ur5e", "--domain", str(domain), "--out", str(tmp_path),
-        "--json", str(tmp_path / "f.json"),
+        "bench", "soak", "--minutes", "0.1", "--bundle", "models/udvla-nano-ur5e", "--domain", str(domain),
+        "--out", str(tmp_path), "--json", str(tmp_path / "f.json"),
     ])  # fmt: skip
     (record, seconds, problem) = noted[0]
     assert not problem and seconds > 6.0 and record.episodes
