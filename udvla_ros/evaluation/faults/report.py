@@ -16,6 +16,7 @@ from udvla_ros.evaluation.faults.trace import Steps
 STEP = 1e-3  # rad beyond the limits from which on a change of the command counts as a jump
 COLOURS = {"HOLD": "#dddddd", "POLICY": "#cfe8cf", "TELEOP": "#cfdcf0", "STOPPED": "#f3cccc", "": "#ffffff"}
 BEFORE, COLUMNS = 1.5, 3
+GAP = 0.1  # s without a command
 
 
 @dataclass(frozen=True, eq=False)
