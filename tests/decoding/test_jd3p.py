@@ -197,14 +197,14 @@ def test_committed_stays_and_markers_never_change(kind, model, words, opts, well
     fixed = np.ones(len(template.ids), bool)
     fixed[template.visual_slots] = fixed[template.action_slots] = False
     history = []
-    original = jd3p._Run.step
+    original = jd3p.Denoising.step
 
     def watched(run, step):
         original(run, step)
         history.append((run.ids.numpy().copy(), run.visual.numpy().copy(), run.action.numpy().copy()))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jd3p._Run, "step", watched)
+        patch.setattr(jd3p.Denoising, "step", watched)
         decode(opts, kind, model, tiny.prefix(words, model))
     for ids, visual, action in history:
         assert (ids[:, fixed] == template.ids[fixed]).all()

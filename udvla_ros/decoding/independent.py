@@ -10,7 +10,7 @@ from udvla_ros.decoding import jd3p
 from udvla_ros.decoding.canvas import CanvasDecoder
 
 
-class _Run(jd3p._Run):
+class _Run(jd3p.Denoising):
     """The joint loop with the action's steps behind the images' ones."""
 
     def plan(self) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from udvla_ros.decoding.schedule import early_exit, masked_shares
 from udvla_ros.tokens.layout import Prefix
 
 
-class _Run(Canvas):
+class Denoising(Canvas):
     """State of one call; a code that is committed stays, unless ``remask`` opens it again.
 
     ``fixed`` ``[B, A]`` is the action once more, on the host, where its sequences are found.
@@ -276,4 +276,4 @@ class JD3P(CanvasDecoder):
     """Joint denoising of future images and action."""
 
     name = "jd3p"
-    canvas = _Run
+    canvas = Denoising

@@ -14,8 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from udvla_ros.decoding.interface import DecodeOptions, Guess
-from udvla_ros.decoding.jd3p import JD3P
-from udvla_ros.decoding.jd3p import _Run as Denoising
+from udvla_ros.decoding.jd3p import JD3P, Denoising
 from udvla_ros.errors import ConfigError
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.tokens.layout import Prefix
