@@ -83,10 +83,12 @@ demo: $(STAMP)
 	@$(PY) -m udvla_ros demo --episodes $(EPISODES) --seed $(SEED) \
 		$(if $(filter-out 0,$(RECORD)),--record) $(if $(TELEOP),--teleop-script $(TELEOP))
 
-# First all that needs no timing, on every core; then the tests that start a real graph, one at a time.
+# First all that needs no timing, on every core; then the tests that start a real graph, one at a time. Those need a
+# machine that keeps real time: one that failed is run twice more (printed as R), so that a stall of a shared machine is
+# told apart from a fault, which fails three times.
 test: $(STAMP)
 	$(PY) -m pytest -n $(JOBS) -m "not integration" $(PYTEST_ARGS)
-	$(PY) -m pytest -m integration $(PYTEST_ARGS)
+	$(PY) -m pytest -m integration --reruns 2 --reruns-delay 2 $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

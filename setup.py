@@ -40,6 +40,7 @@ EXTRAS = {
     "lerobot": ["pyarrow>=15"],  # `udvla bag export --to lerobot`; the lerobot package reads what it writes
     "test": [
         "pytest>=8",
+        "pytest-rerunfailures>=15",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.5",
         "hypothesis>=6.100",

@@ -15,7 +15,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import Trigger
 
-from udvla_ros.nodes import runtime
+from udvla_ros.nodes import runtime, services
 
 TESTS = Path(__file__).parent
 T = TypeVar("T")
@@ -71,12 +71,18 @@ class Probe:
             self._executor.spin_once(timeout_sec=min(left, 0.05))
 
     def call(self, service: str, timeout: float = 30.0) -> Trigger.Response:
-        """Call a Trigger service and return its answer."""
+        """Call a Trigger service and return its answer; asks again where DDS has lost it (``services.ask``)."""
         client = self._clients.setdefault(service, self.node.create_client(Trigger, service))
         self.until(client.service_is_ready, f"service {service}", timeout)
-        future = client.call_async(Trigger.Request())
-        self.until(future.done, f"an answer of {service}", timeout)
-        return future.result()
+        answer = services.ask(client, Trigger.Request(), self._until_or_late)
+        assert answer is not None, f"{service} was asked {services.ATTEMPTS} times and never answered"
+        return answer
+
+    def _until_or_late(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Spin until the condition holds or the time is over."""
+        deadline = time.monotonic() + seconds
+        while not condition() and (left := deadline - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=min(left, 0.05))
 
     def close(self) -> None:
         """Leave the graph."""

@@ -39,6 +39,7 @@ def _register_policy(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--vision", type=Path, required=True, help="vision/ of `udvla train vision`")
     parser.add_argument("--actions", type=Path, required=True, help="folder of `udvla train actions`")
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--start", type=Path, metavar="BUNDLE", help="begin from this bundle's weights (fine-tuning)")
     parser.add_argument("--config", type=Path, help="training file (default config/training/nano.yaml)")
     parser.add_argument("--tokens", type=Path, help="tokens.npz of another run on the same data and tokenisers")
     parser.add_argument(
@@ -81,7 +82,7 @@ def run_policy(args: argparse.Namespace) -> int:
     config = args.config or find("config/training/nano.yaml")
     changes = {key: getattr(args, key) for key in ("steps", "minutes", "batch", "seed", "compile")}
     recipe = Recipe.load(config, args.settings, **changes)
-    run = PolicyRun(recipe, args.data, args.vision, args.actions, args.output, args.tokens)
+    run = PolicyRun(recipe, args.data, args.vision, args.actions, args.output, args.tokens, args.start)
     if args.export:
         run.trainer.resume()
         path = run.export()

@@ -63,6 +63,10 @@ class TextTokenizer:
         spans = [span for i, span in zip(found.ids, found.offsets, strict=True) if i == self._unknown]
         return [text[first:last] for first, last in spans]
 
+    def words(self) -> dict[str, int]:
+        """Return the vocabulary, added tokens included: token to id."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
     def _encoding(self, text: str) -> Encoding:
         if not text.strip():
             raise TokenError("the instruction is empty: say what the robot shall do")

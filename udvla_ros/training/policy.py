@@ -22,6 +22,7 @@ from udvla_ros.tokens.normalize import QuantileNormalizer
 from udvla_ros.tokens.text import TextTokenizer
 from udvla_ros.tokens.vision import VisionTokenizer
 from udvla_ros.training.dataset import Sequences, TokenShard
+from udvla_ros.training.inherit import inherit
 from udvla_ros.training.loop import PolicyTrainer, PolicyTraining
 from udvla_ros.training.tokenize import tokenize
 from udvla_ros.training.validation import Validation
@@ -124,9 +125,24 @@ class PolicyRun:
     """One run in a folder: ``tokens.npz``, ``log.jsonl``, ``checkpoint.pt``, pictures and ``bundle/``."""
 
     def __init__(
-        self, recipe: Recipe, episodes: Path, vision: Path, actions: Path, out: Path, tokens: Path | None = None
+        self,
+        recipe: Recipe,
+        episodes: Path,
+        vision: Path,
+        actions: Path,
+        out: Path,
+        tokens: Path | None = None,
+        start: Path | None = None,
     ) -> None:
-        """``tokens``: a token file of the same episodes and tokenisers, made by another run."""
+        """Prepare the run; it goes on from ``checkpoint.pt`` if there is one.
+
+        Args:
+            recipe: the training file.
+            episodes, vision, actions: folders of shards, of the vision and of the action tokeniser.
+            out: the run's folder.
+            tokens: a token file of the same episodes and tokenisers, made by another run.
+            start: a bundle to begin from instead of fresh weights; its backbone and action codes are this run's.
+        """
         out.mkdir(parents=True, exist_ok=True)
         self.out, self._token_file = out, tokens
         eyes = VisionTokenizer.load(vision)
@@ -145,6 +161,9 @@ class PolicyRun:
         )
         self.bundle = Bundle(config, backbone, eyes, text, fast, normalizer, sentences=sentences)
         self.bundle.check()
+        if start is not None:
+            fresh = inherit(self.bundle, Bundle.load(start))
+            print(f"starts from {start}; {fresh} of {layout.vocabulary.size} vocabulary rows are fresh")
         data = Sequences.assemble(shard, layout, text, foresight=recipe.training.foresight)
         self.trainer = PolicyTrainer(backbone, data, recipe.training, out)
         self.validate = Validation(self.bundle, data, out, recipe.decoding)
