@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from udvla_ros.decoding.interface import DecodeOptions
-from udvla_ros.evaluation import table, table_claims, table_run, table_spec
 from udvla_ros.evaluation.closed_loop import Outcome
-from udvla_ros.evaluation.table_run import Identity, Protocol
+from udvla_ros.evaluation.tables import table, table_claims, table_run, table_spec
+from udvla_ros.evaluation.tables.table_run import Identity, Protocol
 
 TASKS = ("touch", "pick")
 

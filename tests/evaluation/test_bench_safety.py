@@ -8,8 +8,8 @@ import pytest
 
 from udvla_ros.cli.bench_safety import faults, shipped
 from udvla_ros.cli.main import main
-from udvla_ros.evaluation.safety_bench import measure
-from udvla_ros.evaluation.seams import LAG, TICK, Trace, careless, followed, seam_jerk
+from udvla_ros.evaluation.bench.safety_bench import measure
+from udvla_ros.evaluation.bench.seams import LAG, TICK, Trace, careless, followed, seam_jerk
 from udvla_ros.motion.robot import RobotDescription
 
 

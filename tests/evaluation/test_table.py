@@ -12,9 +12,9 @@ from staged_table import TASKS, Stage, first, identities, measured, result, spec
 
 from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.errors import ConfigError
-from udvla_ros.evaluation import table, table_plot, table_run, table_spec, table_text
 from udvla_ros.evaluation.intervals import wilson
-from udvla_ros.evaluation.table_run import Identity, Protocol
+from udvla_ros.evaluation.tables import table, table_plot, table_run, table_spec, table_text
+from udvla_ros.evaluation.tables.table_run import Identity, Protocol
 
 
 def test_every_row_plays_the_same_scenes_with_the_same_sentences(tmp_path):

@@ -12,7 +12,8 @@ pytest.importorskip("udvla_ros.sim.gl", exc_type=ImportError)
 import toy_bundle
 
 from udvla_ros.cli import main as cli
-from udvla_ros.evaluation import cases, table_run, table_timing
+from udvla_ros.evaluation import cases
+from udvla_ros.evaluation.tables import table_run, table_timing
 
 TABLE = """
 title: Toys

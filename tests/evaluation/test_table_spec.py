@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.evaluation import table_bundles, table_claims, table_spec
+from udvla_ros.evaluation.tables import table_bundles, table_claims, table_spec
 
 SHIPPED = ("decoders", "attention", "foresight", "steps", "conditions")
 

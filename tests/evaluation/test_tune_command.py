@@ -14,7 +14,8 @@ import cv2
 import toy_bundle
 
 from udvla_ros.cli import main as cli
-from udvla_ros.evaluation import cases, tune_observations, tune_run
+from udvla_ros.evaluation import cases
+from udvla_ros.evaluation.tuning import tune_observations, tune_run
 from udvla_ros.policy import Policy
 from udvla_ros.policy.knobs import KNOBS
 from udvla_ros.rollouts.episodes import Episode, write_shard

@@ -80,7 +80,7 @@ def test_each_chunk_is_the_one_that_was_sent_live(episode, tmp_path, capsys):
 
 def test_another_seed_is_told_apart(episode, monkeypatch):
     """The comparison can fail: the same messages with other seeds give other chunks."""
-    from udvla_ros.evaluation import bag_replay
+    from udvla_ros.evaluation.bags import bag_replay
     from udvla_ros.policy import Policy
 
     true = Policy.infer

@@ -17,7 +17,7 @@ from std_msgs.msg import String
 from udvla_ros import graph
 from udvla_ros.bringup import Bringup
 from udvla_ros.decoding.interface import DecodeOptions
-from udvla_ros.evaluation import tune_file
+from udvla_ros.evaluation.tuning import tune_file
 from udvla_ros.nodes import runtime
 from udvla_ros.policy.knobs import KNOBS
 

@@ -184,7 +184,7 @@ def run_report(args: argparse.Namespace) -> int:
     """Draw a page per episode."""
     from tqdm import tqdm
 
-    from udvla_ros.evaluation.bag_report import draw
+    from udvla_ros.evaluation.bags.bag_report import draw
     from udvla_ros.evaluation.report import run_folder
 
     folders = _folders(args.episodes)
@@ -217,7 +217,7 @@ def run_export(args: argparse.Namespace) -> int:
 
 def run_replay(args: argparse.Namespace) -> int:
     """Compute an episode's chunks again and print how they compare."""
-    from udvla_ros.evaluation.bag_replay import replay
+    from udvla_ros.evaluation.bags.bag_replay import replay
 
     report = replay(args.episode, args.bundle, args.robot, args.device, args.threads)
     for chunk in report["chunks"]:

@@ -11,7 +11,7 @@ from udvla_ros.cli.data import positive
 from udvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
-    from udvla_ros.evaluation.decode_rows import Report
+    from udvla_ros.evaluation.bench.decode_rows import Report
     from udvla_ros.policy import Policy
 
 
@@ -76,7 +76,8 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 def run_plan(args: argparse.Namespace) -> int:
     """Print the model of what GPUs would take."""
-    from udvla_ros.evaluation import plan, random_bundle, report
+    from udvla_ros.evaluation import report
+    from udvla_ros.evaluation.bench import plan, random_bundle
 
     if not args.plan:
         raise ConfigError("say what to measure (udvla bench --help lists it), or --plan gpu")
@@ -95,7 +96,8 @@ def run_decode(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from udvla_ros.decoding.interface import DecodeOptions
-    from udvla_ros.evaluation import decode_bench, report
+    from udvla_ros.evaluation import report
+    from udvla_ros.evaluation.bench import decode_bench
 
     if args.plan:
         return run_plan(args)
@@ -117,7 +119,7 @@ def run_decode(args: argparse.Namespace) -> int:
         print(f"report: {written}")
     picture = args.plot or (args.json.with_suffix(".png") if args.json else None)
     if picture:
-        from udvla_ros.evaluation import decode_plot
+        from udvla_ros.evaluation.bench import decode_plot
 
         print(f"plot: {decode_plot.draw(result, picture)}")
     return 1 if any(ratio.same_tokens is False for ratio in result.ratios.values()) else 0
@@ -127,7 +129,7 @@ def _policy(args: argparse.Namespace) -> Policy:
     """Load the bundle, or make the size, and set it up as it is to run."""
     import torch
 
-    from udvla_ros.evaluation.random_bundle import random_bundle
+    from udvla_ros.evaluation.bench.random_bundle import random_bundle
     from udvla_ros.model.checkpoint import checked_device
     from udvla_ros.model.runtime import RuntimeOptions
     from udvla_ros.policy import Policy

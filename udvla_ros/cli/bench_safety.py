@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from udvla_ros.cli.data import positive
 
 if TYPE_CHECKING:
-    from udvla_ros.evaluation.safety_bench import SafetyReport
+    from udvla_ros.evaluation.bench.safety_bench import SafetyReport
     from udvla_ros.motion.stitch import StitchOptions
 
 SMOOTH = 1.5  # greatest jerk at seams, in units of the jerk inside chunks
@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from udvla_ros.errors import ConfigError
-    from udvla_ros.evaluation import report, safety_bench, safety_plot, tcp_tracking
+    from udvla_ros.evaluation import report
+    from udvla_ros.evaluation.bench import safety_bench, safety_plot, tcp_tracking
     from udvla_ros.motion.robot import RobotDescription
 
     if not 0.02 <= args.latency <= 0.6:

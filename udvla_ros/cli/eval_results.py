@@ -23,7 +23,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page."""
-    from udvla_ros.evaluation import report, results_page
+    from udvla_ros.evaluation import report
+    from udvla_ros.evaluation.tables import results_page
 
     for path in results_page.write(results_page.load(args.reports), args.out, report.command_line()):
         print(f"wrote {path}")

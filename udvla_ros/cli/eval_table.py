@@ -13,8 +13,8 @@ from udvla_ros.cli.data import positive
 from udvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
-    from udvla_ros.evaluation.table_run import Identity
-    from udvla_ros.evaluation.table_spec import TableSpec
+    from udvla_ros.evaluation.tables.table_run import Identity
+    from udvla_ros.evaluation.tables.table_spec import TableSpec
 
 TIMED = 40  # chunks per row
 
@@ -52,10 +52,11 @@ def run(args: argparse.Namespace) -> int:
     """Measure what is not on disk, and write the table, its picture and its JSON."""
     from tqdm import tqdm
 
-    from udvla_ros.evaluation import report, table, table_bundles, table_claims, table_plot, table_run, table_spec
-    from udvla_ros.evaluation import table_text as words
+    from udvla_ros.evaluation import report
     from udvla_ros.evaluation.cases import scene_seeds
     from udvla_ros.evaluation.closed_loop import LoopOptions
+    from udvla_ros.evaluation.tables import table, table_bundles, table_claims, table_plot, table_run, table_spec
+    from udvla_ros.evaluation.tables import table_text as words
 
     spec = table_spec.load(args.file)
     table_claims.check(spec)
@@ -120,7 +121,8 @@ def _timing(
     """Return the times of the measured rows, all of one run: those on disk, where they are of these rows."""
     from tqdm import tqdm
 
-    from udvla_ros.evaluation import report, table_timing
+    from udvla_ros.evaluation import report
+    from udvla_ros.evaluation.tables import table_timing
 
     timed = {row.name: next(iter(identities[row.name].values())) for row in spec.rows if row.name in measured}
     key = json.loads(json.dumps(table_timing.key(timed, args.chunks, args.device, args.threads)))

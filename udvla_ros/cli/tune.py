@@ -68,9 +68,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure, choose, draw and write. Returns 1 where no candidate meets the wish."""
     import os
 
-    from udvla_ros.evaluation import report, tune, tune_file, tune_front, tune_plot
-    from udvla_ros.evaluation.tune_run import Protocol, Run
-    from udvla_ros.evaluation.tune_store import Store
+    from udvla_ros.evaluation import report
+    from udvla_ros.evaluation.tuning import tune, tune_file, tune_front, tune_plot
+    from udvla_ros.evaluation.tuning.tune_run import Protocol, Run
+    from udvla_ros.evaluation.tuning.tune_store import Store
     from udvla_ros.model.runtime import RuntimeOptions
     from udvla_ros.motion.robot import RobotDescription
     from udvla_ros.policy import Policy
@@ -146,7 +147,7 @@ def _parameters(runtime: Any) -> dict[str, Any]:
 
 def _heading(policy: Any, chosen: dict[str, Any], wish: Any, reference: dict[str, Any]) -> list[str]:
     from udvla_ros.decoding.interface import DecodeOptions
-    from udvla_ros.evaluation.tune import name_of
+    from udvla_ros.evaluation.tuning.tune import name_of
 
     times = chosen["latency_ms"]
     name_of_reference = name_of(DecodeOptions(**reference["options"]), policy.options())
@@ -167,7 +168,7 @@ def _heading(policy: Any, chosen: dict[str, Any], wish: Any, reference: dict[str
 
 def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, Any]], chosen: str | None) -> str:
     """Return what people read of the report."""
-    from udvla_ros.evaluation.tune_front import front
+    from udvla_ros.evaluation.tuning.tune_front import front
 
     best = {row["name"] for row in front(rows)}
     width = max(len(row["name"]) for row in rows)

@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
-from udvla_ros.evaluation.soak import Record
+from udvla_ros.evaluation.bench.soak import Record
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.demo_client import DemoClient
@@ -25,7 +25,7 @@ EVERY_QOS = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class SoakClient(DemoClient):
-    """Operates the sim graph and keeps a :class:`~udvla_ros.evaluation.soak.Record`.
+    """Operates the sim graph and keeps a :class:`~udvla_ros.evaluation.bench.soak.Record`.
 
     Args:
         robot: see :class:`DemoClient`.

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.evaluation import table_plot, table_text
 from udvla_ros.evaluation.report import write_report
-from udvla_ros.evaluation.table_text import rate
+from udvla_ros.evaluation.tables import table_plot, table_text
+from udvla_ros.evaluation.tables.table_text import rate
 
 Result = dict[str, Any]
 

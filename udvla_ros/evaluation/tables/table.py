@@ -10,8 +10,8 @@ from typing import Any
 from udvla_ros.errors import ConfigError
 from udvla_ros.evaluation.intervals import rate_with_interval
 from udvla_ros.evaluation.paired import Paired, pair
-from udvla_ros.evaluation.table_run import Episodes, Identity, Measured, Protocol
-from udvla_ros.evaluation.table_spec import Row, TableSpec
+from udvla_ros.evaluation.tables.table_run import Episodes, Identity, Measured, Protocol
+from udvla_ros.evaluation.tables.table_spec import Row, TableSpec
 
 ALL = "all"
 

@@ -18,7 +18,7 @@ import numpy as np
 from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.errors import ConfigError
 from udvla_ros.evaluation.intervals import percentiles
-from udvla_ros.evaluation.tune_observations import Moment
+from udvla_ros.evaluation.tuning.tune_observations import Moment
 from udvla_ros.policy.knobs import KNOBS, options_of
 from udvla_ros.policy.policy import ActionChunk, Policy
 

@@ -19,7 +19,7 @@ from udvla_ros.evaluation.cases import Case
 from udvla_ros.evaluation.closed_loop import LoopOptions, Outcome
 from udvla_ros.evaluation.report import write_report
 from udvla_ros.evaluation.suite import SuiteOptions
-from udvla_ros.evaluation.table_spec import Row, TableSpec
+from udvla_ros.evaluation.tables.table_spec import Row, TableSpec
 
 Episodes = dict[str, list[dict[str, Any]]]  # task to episodes
 Measured = dict[str, dict[int, Episodes]]  # row to training seed to tasks

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from udvla_ros.decoding.interface import Decoded, DecodeOptions
-from udvla_ros.evaluation import machine
-from udvla_ros.evaluation.decode_rows import Report, counted, matmul_share, ratio_of, row_of
-from udvla_ros.evaluation.public_loop import NAME as PUBLIC_LOOP
-from udvla_ros.evaluation.public_loop import PublicLoop
+from udvla_ros.evaluation.bench import machine
+from udvla_ros.evaluation.bench.decode_rows import Report, counted, matmul_share, ratio_of, row_of
+from udvla_ros.evaluation.bench.public_loop import NAME as PUBLIC_LOOP
+from udvla_ros.evaluation.bench.public_loop import PublicLoop
 from udvla_ros.model.attention import attention_kind
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.policy.policy import Observation, Policy

@@ -11,7 +11,7 @@
         bundle: runs/ablations/hybrid-{seed}/bundle
         decoding: {decoder: jd3p, steps: 8}             # changes to the bundle's own options
         made_by: udvla train policy --seed {seed} ...   # told where the bundle is missing
-    expect:                         # see udvla_ros/evaluation/table_claims.py
+    expect:                         # see udvla_ros/evaluation/tables/table_claims.py
       - hybrid > causal
 
 A row may also have a ``label``, ``seeds`` of its own, ``held_out: true`` and a ``condition`` of the scenes. With

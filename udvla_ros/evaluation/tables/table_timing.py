@@ -1,7 +1,7 @@
 """What a chunk costs in each row of a table: one run, rows in turn, on the same real views.
 
 Rows that have the very same weights and options are timed once. A row is timed with the bundle of its first training
-seed: the others have the same shapes. As in :mod:`udvla_ros.evaluation.decode_bench`, tokens per second are the
+seed: the others have the same shapes. As in :mod:`udvla_ros.evaluation.bench.decode_bench`, tokens per second are the
 decoded slots of a suffix by the median denoising, and the machine may slow down: every row notices alike.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from udvla_ros.evaluation import decode_rows, machine
+from udvla_ros.evaluation.bench import decode_rows, machine
+from udvla_ros.evaluation.bench.decode_bench import OBSERVATIONS, Contender
 from udvla_ros.evaluation.cases import task_cases
-from udvla_ros.evaluation.decode_bench import OBSERVATIONS, Contender
-from udvla_ros.evaluation.table_run import Identity
+from udvla_ros.evaluation.tables.table_run import Identity
 from udvla_ros.policy import Observation, Policy
 
 AHEAD = 6  # control steps by which each view's episode is further on than the one before

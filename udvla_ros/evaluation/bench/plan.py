@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from udvla_ros.decoding.interface import DecodeOptions
-from udvla_ros.evaluation.cost import Forward, Geometry, cost, forwards
+from udvla_ros.evaluation.bench.cost import Forward, Geometry, cost, forwards
 from udvla_ros.model.attention import attention_kind
 from udvla_ros.tokens.layout import Layout
 

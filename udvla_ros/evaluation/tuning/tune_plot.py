@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
 
-from udvla_ros.evaluation.tune_front import front
+from udvla_ros.evaluation.tuning.tune_front import front
 
 Row = Mapping[str, Any]
 EXACT, APPROXIMATE, CHOSEN = "#1f5fa8", "#c0392b", "#1a9850"

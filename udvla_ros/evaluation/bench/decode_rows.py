@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from udvla_ros.decoding.interface import DecodeOptions
-from udvla_ros.evaluation import cost, machine
-from udvla_ros.evaluation.cost import Geometry
+from udvla_ros.evaluation.bench import cost, machine
+from udvla_ros.evaluation.bench.cost import Geometry
+from udvla_ros.evaluation.bench.public_loop import NAME as PUBLIC_LOOP
 from udvla_ros.evaluation.intervals import stage_percentiles
-from udvla_ros.evaluation.public_loop import NAME as PUBLIC_LOOP
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.policy.policy import Policy
 
@@ -31,7 +31,7 @@ class Row:
         slots: tokens of one suffix that are decoded, images and action (the published tokens per second
             count these).
         slots_per_second: of the median denoising alone, as published; ``chunks_per_second`` of the median total.
-        gflops, gbytes: counted per chunk by :mod:`udvla_ros.evaluation.cost`; None where the model decides them.
+        gflops, gbytes: counted per chunk by :mod:`udvla_ros.evaluation.bench.cost`; None where the model decides them.
         flops_share, bandwidth_share: of the machine's measured product and copy, by the median decode.
         peak_memory_mib: of the process (or GPU) during its first chunk, weights included.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from udvla_ros.evaluation.safety_bench import named
+from udvla_ros.evaluation.bench.safety_bench import named
 from udvla_ros.motion.action_space import TcpDeltaSpace
 from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.plan import Plan

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from udvla_ros.evaluation.table import ALL
+from udvla_ros.evaluation.tables.table import ALL
 
 Row = Mapping[str, Any]
 COLOURS = {ALL: "#222222", "touch": "#1f5fa8", "pick": "#e08214", "push": "#1a9850", "place": "#8e44ad"}

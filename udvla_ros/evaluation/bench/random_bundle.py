@@ -12,7 +12,7 @@ import yaml
 from transformers import Emu3VQVAE
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.evaluation.cost import Geometry
+from udvla_ros.evaluation.bench.cost import Geometry
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.model.checkpoint import ActionConvention, Bundle, BundleConfig
 from udvla_ros.model.runtime import DTYPES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.evaluation.cases import trained_kinds
-from udvla_ros.evaluation.table_spec import TableSpec
+from udvla_ros.evaluation.tables.table_spec import TableSpec
 from udvla_ros.resources import find
 from udvla_ros.sim.tasks import KINDS
 

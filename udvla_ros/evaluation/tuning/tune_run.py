@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any
 
 from udvla_ros.errors import UdvlaError
-from udvla_ros.evaluation import tune, tune_observations
 from udvla_ros.evaluation.intervals import rate_with_interval
 from udvla_ros.evaluation.paired import pair
-from udvla_ros.evaluation.tune import Candidate, Drawn
-from udvla_ros.evaluation.tune_front import front
-from udvla_ros.evaluation.tune_store import Store, key
+from udvla_ros.evaluation.tuning import tune, tune_observations
+from udvla_ros.evaluation.tuning.tune import Candidate, Drawn
+from udvla_ros.evaluation.tuning.tune_front import front
+from udvla_ros.evaluation.tuning.tune_store import Store, key
 from udvla_ros.policy.policy import Policy
 
 # Scenes for tuning: what is reported of a policy should come from others (``udvla eval --seed 0``).
@@ -25,7 +25,7 @@ class Protocol:
     """How is measured.
 
     Attributes:
-        source: of the observations, see :func:`udvla_ros.evaluation.tune_observations.collect`.
+        source: of the observations, see :func:`udvla_ros.evaluation.tuning.tune_observations.collect`.
         moments, seeds: observations, and chunks of each.
         episodes: simulated for each candidate at the front; 0 for none.
         execute: control steps between two looks.

@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from udvla_ros.evaluation.safety_bench import DT, SafetyReport
-from udvla_ros.evaluation.seams import TICK, jerk
+from udvla_ros.evaluation.bench.safety_bench import DT, SafetyReport
+from udvla_ros.evaluation.bench.seams import TICK, jerk
 from udvla_ros.motion.robot import RobotDescription
 
 COLOURS = {"stitched": "#1f5fa8", "chunk_after_chunk": "#c0392b", "reanchored": "#d9902f"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from udvla_ros.evaluation.cost import Forward, Geometry, products
+from udvla_ros.evaluation.bench.cost import Forward, Geometry, products
 
 SIDE = 1536  # of the square matrices
 BYTES = 1 << 28

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from udvla_ros.evaluation.table import ALL
+from udvla_ros.evaluation.tables.table import ALL
 
 Result = Mapping[str, Any]
 

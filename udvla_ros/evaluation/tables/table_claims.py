@@ -21,9 +21,9 @@ from typing import Any
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.evaluation.paired import Paired
-from udvla_ros.evaluation.table import ALL, difference
-from udvla_ros.evaluation.table_run import Measured
-from udvla_ros.evaluation.table_spec import NAME, TableSpec
+from udvla_ros.evaluation.tables.table import ALL, difference
+from udvla_ros.evaluation.tables.table_run import Measured
+from udvla_ros.evaluation.tables.table_spec import NAME, TableSpec
 from udvla_ros.sim.tasks import KINDS
 
 LEVEL = 0.05

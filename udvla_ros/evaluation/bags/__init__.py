@@ -1,0 +1,1 @@
+"""What a recording tells: the policy replayed on it, and a report."""
