@@ -15,7 +15,7 @@ from harness import environment, skip_where_time_is_not_real
 from udvla_ros.evaluation.faults import graph
 from udvla_ros.evaluation.faults.scenarios import SCENARIOS
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.nodes import fault_runner
+from udvla_ros.nodes.trials import fault_runner
 
 pytestmark = pytest.mark.integration
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -176,8 +176,8 @@ def test_modes_it_may_not_end_in_and_unsafe_notes_fail_it():
 
 def test_the_scenarios_name_steps_that_exist_and_parameters_of_the_relay():
     pytest.importorskip("rclpy")
-    from udvla_ros.nodes.fault_relay import TABLE
-    from udvla_ros.nodes.fault_runner import FaultRunner
+    from udvla_ros.nodes.trials.fault_relay import TABLE
+    from udvla_ros.nodes.trials.fault_runner import FaultRunner
 
     relayed = {entry.name for entry in TABLE}
     assert set(PASS) <= relayed and len({s.name for s in SCENARIOS}) == len(SCENARIOS) >= 11

@@ -30,7 +30,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the faults, print a table, write ``report.json`` and ``faults.png``."""
-    from udvla_ros.nodes import fault_runner  # first of all: rclpy's wheels may start this Python anew
+    from udvla_ros.nodes.trials import fault_runner  # first of all: rclpy's wheels may start this Python anew
 
     make_graph = fault_runner.running
     import os
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from udvla_ros.evaluation import report as files
     from udvla_ros.evaluation.faults import graph, report, scenarios
     from udvla_ros.motion.robot import RobotDescription
-    from udvla_ros.nodes.fault_operator import FaultError
+    from udvla_ros.nodes.trials.fault_operator import FaultError
 
     wanted = scenarios.chosen(args.only)
     folder = files.run_folder("faults", args.out)

@@ -44,7 +44,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a table, and write report and picture. Returns 1 where the result is a failure."""
-    from udvla_ros.nodes import takeovers as client  # first of all: rclpy's wheels may start this Python anew
+    from udvla_ros.nodes.trials import takeovers as client  # first of all: rclpy's wheels may start this Python anew
 
     del client
     from tqdm import tqdm
@@ -101,7 +101,7 @@ def measure(
     from udvla_ros.evaluation.takeovers import summarise
     from udvla_ros.graph import ResolvedNode
     from udvla_ros.motion.robot import RobotDescription
-    from udvla_ros.nodes import takeovers
+    from udvla_ros.nodes.trials import takeovers
 
     os.environ.update(loopback_environment(domain=domain if domain is not None else 1 + os.getpid() % 100))
     with tempfile.TemporaryDirectory(prefix="udvla-takeovers-") as scratch:

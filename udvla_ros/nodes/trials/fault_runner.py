@@ -24,7 +24,7 @@ from udvla_ros.evaluation.faults.report import Outcome
 from udvla_ros.evaluation.faults.scenarios import PASS, Scenario
 from udvla_ros.evaluation.faults.trace import Trace
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.nodes.fault_operator import FaultError, FaultOperator, Intruder, joined
+from udvla_ros.nodes.trials.fault_operator import FaultError, FaultOperator, Intruder, joined
 
 START = 120.0  # s until a node must be ready
 MOVING = 0.08  # rad/s of the fastest joint: the arm is in mid-motion
