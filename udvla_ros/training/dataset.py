@@ -7,6 +7,7 @@ to the episode's end), the FAST codes of the expert's intention and the instruct
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,28 @@ class TokenShard:
     text: np.ndarray
     episode: np.ndarray
     instructions: list[str]
+
+    @classmethod
+    def concatenate(cls, shards: Sequence[TokenShard], episodes: Sequence[int]) -> TokenShard:
+        """Return shards as one; ``episodes`` says how many each holds, those without a step included."""
+        lines: dict[str, int] = {}
+        for shard in shards:
+            for line in shard.instructions:
+                lines.setdefault(line, len(lines))
+        frames = np.cumsum([0, *(len(next(iter(shard.views.values()))) for shard in shards)], dtype=np.int32)
+        numbers = np.cumsum([0, *episodes], dtype=np.int32)
+        rows = [np.array([lines[line] for line in shard.instructions], np.int16) for shard in shards]
+        joined = {
+            "current": [shard.current + first for shard, first in zip(shards, frames, strict=False)],
+            "future": [shard.future + first for shard, first in zip(shards, frames, strict=False)],
+            "actions": [shard.actions for shard in shards],
+            "chunks": [shard.chunks for shard in shards],
+            "text": [row[shard.text] for shard, row in zip(shards, rows, strict=True)],
+            "episode": [shard.episode + first for shard, first in zip(shards, numbers, strict=False)],
+        }
+        arrays = {name: np.concatenate(parts) for name, parts in joined.items()}
+        views = {name: np.concatenate([shard.views[name] for shard in shards]) for name in shards[0].views}
+        return cls(views, **arrays, instructions=list(lines))
 
     def at(self, frames: np.ndarray) -> dict[str, np.ndarray]:
         """Return the codes of some frames, per camera."""

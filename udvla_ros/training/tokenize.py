@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from udvla_ros.errors import TokenError
-from udvla_ros.rollouts.episodes import Episode, read_shard, shard_paths
+from udvla_ros.rollouts.episodes import CAMERAS, Episode, read_shard, shard_paths
 from udvla_ros.tokens.action import FastTokenizer
 from udvla_ros.tokens.normalize import QuantileNormalizer
 from udvla_ros.tokens.vision import VisionTokenizer
@@ -57,46 +60,60 @@ def fit_actions(
 def tokenize(
     episodes: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int
 ) -> TokenShard:
-    """Encode every frame and chunk of a folder of episodes, with a progress bar.
+    """Encode every frame and chunk of a folder of episodes, with a progress bar; as many shards at once as threads.
 
-    Chunks that need more than ``slots`` codes are left out of the training frames (their share is printed);
-    frames without a chunk of their own (the last of an episode) serve as future images only and hold no
-    training index.
+    Chunks that need more than ``slots - 1`` codes are left out of the training steps (their share is printed);
+    frames without a chunk of their own (the last of an episode) serve as future images only.
     """
-    views: dict[str, list[np.ndarray]] = {"front": [], "wrist": []}
-    future, actions, chunks, text, number, frames = [], [], [], [], [], []
-    instructions: dict[str, int] = {}
-    offset = count = dropped = 0
-    for path in tqdm(shard_paths(episodes), desc="tokenize", unit="shard"):
-        shard = read_shard(path)
-        for name, kept in views.items():
-            images = np.concatenate([getattr(episode, name) for episode in shard])
-            kept.append(vision.encode(images).cpu().numpy().reshape(len(images), -1).astype(np.uint16))
-        for episode in shard:
-            codes = fast.encode_batch(normalizer.normalize(episode.intention), clip=True)
-            row = instructions.setdefault(episode.instruction, len(instructions))
-            for step, sequence in enumerate(codes):
-                if len(sequence) > slots - 1:
-                    dropped += 1
-                    continue
-                frames.append(offset + step)
-                future.append(offset + episode.future(step, episode.intention.shape[1]))
-                actions.append(np.pad(sequence, (0, slots - 1 - len(sequence)), constant_values=-1))
-                chunks.append(episode.intention[step])
-                text.append(row)
-                number.append(count)
-            offset += _frames(episode)
-            count += 1
-    if not frames:
+    paths = shard_paths(episodes)
+    threads = torch.get_num_threads()
+    # A small encoder gains little from two threads on one image and all from two on two.
+    with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+        work = partial(_tokenize_shard, vision=vision, fast=fast, normalizer=normalizer, slots=slots)
+        parts = list(tqdm(pool.map(work, paths), total=len(paths), desc="tokenize", unit="shard"))
+    torch.set_num_threads(threads)
+    made = TokenShard.concatenate([shard for shard, _, _ in parts], [count for _, count, _ in parts])
+    dropped = sum(count for _, _, count in parts)
+    if not len(made.current):
         raise TokenError(f"no chunk of {episodes} fits {slots} action slots; raise action_slots")
     if dropped:
-        print(f"left out {dropped} of {dropped + len(frames)} chunks: longer than {slots - 1} codes")
-    return TokenShard(
-        {name: np.concatenate(kept) for name, kept in views.items()},
-        np.array(frames, np.int32), np.array(future, np.int32), np.array(actions, np.int16),
-        np.array(chunks, np.float32), np.array(text, np.int16), np.array(number, np.int32),
-        list(instructions),
+        print(f"left out {dropped} of {dropped + len(made.current)} chunks: longer than {slots - 1} codes")
+    return made
+
+
+def _tokenize_shard(
+    path: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int
+) -> tuple[TokenShard, int, int]:
+    """Return the tokens of one file, how many episodes it holds, and how many chunks were too long."""
+    shard = read_shard(path)
+    views = {}
+    for name in CAMERAS:
+        images = np.concatenate([getattr(episode, name) for episode in shard])
+        views[name] = vision.encode(images).cpu().numpy().reshape(len(images), -1).astype(np.uint16)
+    current, future, actions, chunks, text, number = [], [], [], [], [], []
+    instructions: dict[str, int] = {}
+    offset = dropped = 0
+    for count, episode in enumerate(shard):
+        codes = fast.encode_batch(normalizer.normalize(episode.intention), clip=True)
+        row = instructions.setdefault(episode.instruction, len(instructions))
+        for step, sequence in enumerate(codes):
+            if len(sequence) > slots - 1:
+                dropped += 1
+                continue
+            current.append(offset + step)
+            future.append(offset + episode.future(step, episode.intention.shape[1]))
+            actions.append(np.pad(sequence, (0, slots - 1 - len(sequence)), constant_values=-1))
+            chunks.append(episode.intention[step])
+            text.append(row)
+            number.append(count)
+        offset += _frames(episode)
+    size = fast.chunk, fast.dimensions
+    made = TokenShard(
+        views, np.array(current, np.int32), np.array(future, np.int32),
+        np.array(actions, np.int16).reshape(-1, slots - 1), np.array(chunks, np.float32).reshape(-1, *size),
+        np.array(text, np.int16), np.array(number, np.int32), list(instructions),
     )  # fmt: skip
+    return made, len(shard), dropped
 
 
 def _frames(episode: Episode) -> int:

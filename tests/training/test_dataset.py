@@ -1,0 +1,43 @@
+"""Token shards are one data set however they were cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import tiny
+
+from udvla_ros.training.dataset import STEP_ARRAYS, TokenShard
+
+STEPS = 6
+
+
+def cut(whole: TokenShard, first: int, last: int) -> TokenShard:
+    """Return episodes ``first`` to ``last`` as a shard by themselves, with frames, texts and episodes of their own."""
+    steps = (whole.episode >= first) & (whole.episode < last)
+    frames = slice(first * (STEPS + 1), last * (STEPS + 1))
+    arrays = {name: getattr(whole, name)[steps] for name in STEP_ARRAYS}
+    lines = sorted(set(arrays["text"].tolist()), reverse=True)
+    arrays["text"] = np.array([lines.index(row) for row in arrays["text"]], np.int16)
+    arrays["current"] = arrays["current"] - np.int32(frames.start)
+    arrays["future"] = arrays["future"] - np.int32(frames.start)
+    arrays["episode"] = arrays["episode"] - np.int32(first)
+    views = {name: codes[frames] for name, codes in whole.views.items()}
+    return TokenShard(views, **arrays, instructions=[whole.instructions[line] for line in lines])
+
+
+def test_shards_put_together_are_the_whole():
+    whole = tiny.sequences(episodes=8, steps=STEPS).shard
+    ends = [(0, 3), (3, 4), (4, 8)]
+    made = TokenShard.concatenate([cut(whole, *pair) for pair in ends], [last - first for first, last in ends])
+    for name in set(STEP_ARRAYS) - {"text"}:
+        np.testing.assert_array_equal(getattr(made, name), getattr(whole, name), err_msg=name)
+        assert getattr(made, name).dtype == getattr(whole, name).dtype
+    for name, codes in whole.views.items():
+        np.testing.assert_array_equal(made.views[name], codes)
+    assert [made.instructions[row] for row in made.text] == [whole.instructions[row] for row in whole.text]
+
+
+def test_an_episode_without_a_step_keeps_its_number():
+    whole = tiny.sequences(episodes=4, steps=STEPS).shard
+    first, rest = cut(whole, 0, 2), cut(whole, 2, 4)
+    made = TokenShard.concatenate([first, rest], [3, 2])  # the third of the first file had no chunk that fits
+    assert set(made.episode.tolist()) == {0, 1, 3, 4}
