@@ -9,7 +9,8 @@ from motion.rig import Rig
 from udvla_ros.errors import ConfigError
 from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.exchange import ArbiterOptions
-from udvla_ros.motion.modes import GUARDS, SOURCES, TRANSITIONS, Mode
+from udvla_ros.motion.guards import GUARDS
+from udvla_ros.motion.modes import SOURCES, TRANSITIONS, Mode
 from udvla_ros.motion.stitch import StitchOptions
 from udvla_ros.motion.trajectory import Trajectory
 

@@ -251,14 +251,14 @@ def test_a_turned_knob_tells_its_effect_on_the_latency(rig):
 def test_the_picture_comes_after_the_chunk_and_only_for_those_who_look(rig):
     order = []
     node = rig.node
-    for name, publisher in (("chunk", node._chunk), ("picture", node._predicted)):
+    for name, publisher in (("chunk", node._out._chunk), ("picture", node._out._first)):
         publish = publisher.publish
         publisher.publish = lambda message, name=name, publish=publish: (order.append(name), publish(message))
     rig.frame()
     rig.probe.until(lambda: rig.predicted, "a picture")
     assert order == ["chunk", "picture"]
-    node._predicted.get_subscription_count = lambda: 0
-    node._predicted_others["wrist"].get_subscription_count = lambda: 0
+    for publisher in node._out._predicted.values():
+        publisher.get_subscription_count = lambda: 0
     node._loop.restart()
     rig.frame()
     rig.probe.until(lambda: len(rig.info) > 1, "another chunk")

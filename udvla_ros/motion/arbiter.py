@@ -16,8 +16,9 @@ from udvla_ros.errors import ConfigError
 from udvla_ros.motion.admission import Admission
 from udvla_ros.motion.errors import Refused
 from udvla_ros.motion.exchange import ArbiterOptions, Event, Heard, Lock, Verdict
+from udvla_ros.motion.guards import GUARDS
 from udvla_ros.motion.measured import Floats, Measured
-from udvla_ros.motion.modes import GUARDS, SOURCES, TRANSITIONS, Mode, Source
+from udvla_ros.motion.modes import SOURCES, TRANSITIONS, Mode, Source
 from udvla_ros.motion.plan import Plan, State
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.safety import SafetyFilter
@@ -27,7 +28,6 @@ from udvla_ros.motion.trajectory import Trajectory
 KEPT = 1.0  # s for which past plans are kept beyond the greatest age of a stamp
 RESOLUTION = 1e-6  # s to which stamps since the epoch can be compared as doubles
 STANDING = 1e-6  # rad between two commands that count as the same
-SETTLED = 0.5  # s after the end of a plan at which the servo's lag is over
 SOONEST = 0.005  # s from a message to its first point
 GENTLE = 0.25  # of the limits, for the controller's bridge to where commands start
 HOLDS_NOTHING = 0.05  # closed fraction up to which a gripper is open
@@ -285,9 +285,9 @@ class Arbiter:
         guard = GUARDS.get(event)
         if source is not None and self._contested(source, now):
             return Verdict(False, self.rivals[source][1], "two_writers", self.plan)
-        why_not = getattr(self, guard)(now) if guard else ""
-        if why_not:
-            return Verdict(False, why_not, guard or "", self.plan)
+        why_not = guard(self, now) if guard else ""
+        if guard and why_not:
+            return Verdict(False, why_not, guard.__name__, self.plan)
         if event == "reset":
             self._initialise(now)
         if source is not None and target is not self.mode:
@@ -369,51 +369,3 @@ class Arbiter:
 
     def _note(self, kind: str, text: str, now: float) -> None:
         self._events.append(Event(now, kind, text))
-
-    # -- guards: why not, or nothing -------------------------------------------------------------------
-    def not_ready(self, now: float) -> str:
-        """Return why no source can be engaged."""
-        if self.plan is None:
-            return self.measured.why_not_still(now, self.options) or self.mode_reason
-        if now - self.measured.time > self.options.joint_state_timeout:
-            return f"no joint states for {now - self.measured.time:.1f} s; check the joint_states topic"
-        return self._not_where_commanded(now)
-
-    def _not_where_commanded(self, now: float) -> str:
-        """Return why a resting arm that is not where it is commanded may not be engaged.
-
-        A restarted controller or a protective stop leaves it there: the first command would be a step.
-        """
-        if self.plan is None or self.options.dry_run or now < self.plan.end + SETTLED:
-            return ""
-        error = np.abs(self.measured.q - self.plan.state(now).q)
-        if error.max() < self.options.lag:
-            return ""
-        joint = int(error.argmax())
-        return (
-            f"{self.robot.joints[joint]} is {error[joint]:.2f} rad from its command; "
-            "call ~/stop and ~/reset, so that commands start where the arm is"
-        )
-
-    def not_released(self, now: float) -> str:
-        """Return why a touch in HOLD does not count: the stick was never let go since."""
-        if self.not_ready(now):
-            return self.not_ready(now)
-        offered = max((h.offered for n, h in self.heard.items() if self.sources[n].takes_over), default=-np.inf)
-        if self.mode is Mode.HOLD and now - offered < self.options.release:
-            return "let go of the stick first"
-        return ""
-
-    def not_still(self, now: float) -> str:
-        """Return why the arm cannot be reset."""
-        held = sorted(name for name, lock in self.locks.items() if lock.held)
-        if held:
-            return f"{', '.join(held)} is still pressed; release it first"
-        timeout = self.options.lock_timeout
-        silent = sorted(name for name, lock in self.locks.items() if now - lock.heard > timeout > 0)
-        if silent:
-            return f"{', '.join(silent)} is silent; bring its publisher back first"
-        heard = min(self.measured.time, self.measured.gripper_time)
-        if self.plan is not None and heard < self.plan.end:
-            return "the arm is still coming to rest; try again"
-        return self.measured.why_not_still(now, self.options)

@@ -67,10 +67,3 @@ TRANSITIONS: dict[tuple[Mode, str], Mode] = {
     (Mode.STOPPED, "stop"): Mode.STOPPED,  # the first reason stays
     (Mode.STOPPED, "reset"): Mode.HOLD,
 }
-
-GUARDS: dict[str, str] = {
-    "engage_policy": "not_ready",
-    "engage_teleop": "not_ready",
-    "touch": "not_released",
-    "reset": "not_still",
-}

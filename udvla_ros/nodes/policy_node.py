@@ -7,7 +7,6 @@ due ``(k + 1) dt`` later. The TCP deltas start from what the arbiter commanded a
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import traceback
@@ -22,15 +21,14 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
-from trajectory_msgs.msg import JointTrajectory
 
 from udvla_ros.errors import ObservationError, UdvlaError
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import images, runtime
 from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Rate, Report, StageTimes
 from udvla_ros.nodes.inference import InferenceLoop, Result, Settings
-from udvla_ros.nodes.messages import message_from_arrays
 from udvla_ros.nodes.parameters import Parameters
+from udvla_ros.nodes.policy_output import PolicyOutput
 from udvla_ros.nodes.policy_parts import RUNTIME, TABLE, decode_options, load_policy, make_observation
 from udvla_ros.policy import contract
 from udvla_ros.policy.knobs import KNOBS, differences, parameters_of
@@ -76,10 +74,7 @@ class PolicyNode(LifecycleNode):
         self._inputs: list[Any] = []
         self.parameters = Parameters(self, TABLE, check=self._check, changed=self._on_parameters)
         self._instruction = self.parameters["instruction"]
-        self._chunk = self.create_publisher(JointTrajectory, "policy/joint_trajectory", runtime.COMMAND_QOS)
-        self._predicted = self.create_publisher(Image, "~/predicted_image", runtime.STATE_QOS)
-        self._predicted_others: dict[str, Any] = {}
-        self._info = self.create_publisher(String, "~/chunk_info", runtime.STATE_QOS)
+        self._out = PolicyOutput(self)
         self._diagnostics = Diagnostics(self, self.parameters["bundle"], self._report)
 
     # -- lifecycle ---------------------------------------------------------------------------------------
@@ -113,10 +108,7 @@ class PolicyNode(LifecycleNode):
         self._observations = ObservationBuffer(cameras, contract.guards_of(robot))
         self._history = CommandHistory(len(robot.joints))
         self._rates |= {name: Rate() for name in cameras}
-        for name in cameras[1:]:
-            self._predicted_others[name] = self.create_publisher(
-                Image, f"~/predicted_image/{name}", runtime.STATE_QOS
-            )
+        self._out.open(cameras)
         self._loop = InferenceLoop(
             policy, space, self._observations, self._history, self._settings, self._observe,
             self._on_result, self._on_refusal, self._on_bug, lambda: runtime.now(self),
@@ -188,9 +180,8 @@ class PolicyNode(LifecycleNode):
             self._loop = None
         for entity in self._inputs:
             self.destroy_subscription(entity)
-        for publisher in self._predicted_others.values():
-            self.destroy_publisher(publisher)
-        self._inputs, self._predicted_others, self._policy = [], {}, None
+        self._out.close()
+        self._inputs, self._policy = [], None
 
     # -- in ----------------------------------------------------------------------------------------------
     def _listen(self) -> None:
@@ -283,62 +274,22 @@ class PolicyNode(LifecycleNode):
 
     # -- out, in the inference thread --------------------------------------------------------------------
     def _on_result(self, result: Result) -> None:
-        robot, targets, dt = self._robot, result.targets, result.chunk.dt
-        assert robot.gripper is not None  # the contract has been checked
-        fingers = robot.gripper.position(targets.gripper)[:, None]
-        times = dt * np.arange(1, len(targets.q) + 1)
-        self._chunk.publish(
-            message_from_arrays(
-                robot.command_names, times, np.hstack([targets.q, fingers]), stamp=result.stamp
-            )
-        )
         if self._in_use is not None and result.options != self._in_use:
             self._latencies.turned(differences(self._in_use, result.options))
         self._in_use = result.options
         self._latencies.add(result.timings_ms)
         self._chunks += 1
         self._rates["chunks"].note(runtime.now(self))
-        self._info.publish(String(data=json.dumps(self._describe(result))))
-        self._publish_predicted(result)
-
-    def _publish_predicted(self, result: Result) -> None:
-        """Paint the future and publish it, last of all and only for those who look: the arm has its chunk."""
-        publishers = {self._cameras[0]: self._predicted, **self._predicted_others}
-        if not any(publisher.get_subscription_count() for publisher in publishers.values()):
-            return
-        dt, targets = result.chunk.dt, result.targets
-        # The picture carries the time it is a picture of: the end of the chunk.
-        stamp = runtime.to_stamp(result.stamp + dt * len(targets.q))
-        for name, pixels in (result.chunk.predicted or {}).items():
-            publisher = publishers.get(name)
-            if publisher is None:
-                continue
-            message = images.fill_image(Image(), pixels, "rgb8")
-            message.header.stamp, message.header.frame_id = stamp, f"{name}_camera_optical_frame"
-            publisher.publish(message)
-        if "image_decode" in result.chunk.timings_ms:
-            self._latencies.add({"image_decode": result.chunk.timings_ms["image_decode"]})
-
-    def _describe(self, result: Result) -> dict[str, object]:
-        return {
+        about = {
             "chunk": self._chunks,
-            "stamp": result.stamp,
-            "horizon": result.chunk.dt * len(result.targets.q),
-            "dt": result.chunk.dt,
-            "instruction": result.instruction,
-            "seed": result.seed,
-            "image_stamps": dict(result.image_stamps),
-            "options": dict(vars(result.options)),
             "runtime": {name: self.parameters[name] for name in ("device", *RUNTIME)},
-            "commanded": None if result.commanded is None else result.commanded.tolist(),
-            "actions": np.asarray(result.chunk.actions, float).round(6).tolist(),
-            "timings_ms": {name: round(value, 3) for name, value in result.timings_ms.items()},
-            "played_steps": result.played,
             "cold_start_ms": round(self._cold_start, 1),
             "bundle": self._policy.config.name,
             "bundle_hash": self._policy.hash,
-            "statistics": {k: v for k, v in result.chunk.statistics.items() if k != "steps"},
         }
+        self._out.publish(result, self._robot, about)
+        if "image_decode" in result.chunk.timings_ms:  # painted last, for those who look
+            self._latencies.add({"image_decode": result.chunk.timings_ms["image_decode"]})
 
     def _on_refusal(self, kind: str, text: str) -> None:
         now = runtime.now(self)
