@@ -8,13 +8,11 @@ makes the JPEGs. It talks to no other node but to ask for the decoder's paramete
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import threading
 import time
 import traceback
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,13 @@ from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from udvla_ros import __version__
 from udvla_ros.errors import UdvlaError
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Report
 from udvla_ros.nodes.parameters import Parameters
-from udvla_ros.nodes.recorder_parts import TABLE, DecoderQuestion, free, free_folder
+from udvla_ros.nodes.recorder_losses import Losses
+from udvla_ros.nodes.recorder_parts import TABLE, DecoderQuestion, check_room, fixed_labels, free, free_folder
 from udvla_ros.nodes.taps import Taps
 from udvla_ros.rollouts.bags.auto import Automatic
 from udvla_ros.rollouts.bags.jpeg import Compressor
@@ -47,7 +45,7 @@ GRACE = 0.1  # s after the end for which messages on their way are still taken
 # ns before an automatic start: the policy's first chunk was made of images and commands from before it had the arm.
 LEAD = 1_000_000_000
 SAVE_WAIT = 8.0  # s that a service waits for the disk before it answers that it goes on
-RECENT = 5.0  # s for which dropped messages colour the diagnostics
+
 
 class RecorderNode(Node):
     """Subscriptions in, one bag at a time out."""
@@ -57,15 +55,7 @@ class RecorderNode(Node):
         self.parameters = Parameters(self, TABLE)
         values = self.parameters.values()
         robot = RobotDescription.load(values["robot"])
-        self._fixed = {
-            "recorder": f"udvla_ros {__version__}",
-            "robot": values["robot"],
-            "robot_name": robot.name,
-            "robot_hash": hashlib.sha256(robot.path.read_bytes()).hexdigest(),
-            "images": values["images"],
-            # Cameras may have been remapped; readers know them by the names of the robot file.
-            "topics": json.dumps({c["topic"]: self.resolve_topic_name(c["topic"]) for c in robot.cameras.values()}),
-        }
+        self._fixed = fixed_labels(robot, values, self.resolve_topic_name)
         self._directory = Path(values["record_dir"]).expanduser()
         self._taps = Taps(
             self, episode_topics(robot, values["images"], values["extra_topics"]), self.get_logger().warning
@@ -81,12 +71,11 @@ class RecorderNode(Node):
         self._ends_at: float | None = None  # when what is on its way has come, and the recording may end
         self._event = ""
         self._began = 0.0
-        self._lost_before: Counter[str] = Counter()
         self._taken = 0
         self._idle = threading.Event()
         self._idle.set()
         self._last: dict[str, Any] = {}
-        self._fault, self._dropped_at, self._missed = "", -RECENT, 0
+        self._fault = ""
         self._bytes_seen = (time.monotonic(), 0)
         self._broken = ""
         self._status = self.create_publisher(String, "~/status", runtime.LATCHED_QOS)
@@ -96,6 +85,7 @@ class RecorderNode(Node):
         for event in ("stop_success", "stop_failure", "discard"):
             self.create_service(Trigger, f"~/{event}", partial(self._on_end, event))
         self._diagnostics = Diagnostics(self, robot.name, self._report)
+        self._losses = Losses(self._taps.lost, self.get_logger(), self._diagnostics.publish)
         self.create_timer(1.0, self._publish_status)
         self._next_survey = 0.0
         self._stop = threading.Event()
@@ -128,9 +118,8 @@ class RecorderNode(Node):
         if not self._idle.wait(SAVE_WAIT):
             response.message = f"still saving {response.message}; see ~/status"
             return response
-        last = self._last
-        response.success = not last.get("error")
-        response.message = last.get("error") or last.get("folder") or response.message
+        response.success = not self._last.get("error")
+        response.message = self._last.get("error") or self._last.get("folder") or response.message
         return response
 
     # -- what the services and the automatic do, under the lock --------------------------------------------
@@ -147,14 +136,13 @@ class RecorderNode(Node):
             self.get_logger().error(self._fault)
             self._publish_status()
             return False, self._fault
-        self._fault, self._missed = "", 0
+        self._fault = ""
         now = time.time_ns()
-        first = self._ring.contents(now - LEAD) if automatically else []
-        first = first or self._latched.at(now)
+        first = (self._ring.contents(now - LEAD) if automatically else []) or self._latched.at(now)
         recording.start(first)
         self._taken = len(first)
         self._auto.began(automatically)
-        self._lost_before = self._taps.lost()
+        self._losses.begin()
         self._decoder.ask(labels)
         self._become("start")
         missing = self._taps.missing()
@@ -164,9 +152,7 @@ class RecorderNode(Node):
         return True, str(recording.folder)
 
     def _open(self, labels: Labels, ending: str, sources: list[Source]) -> Recording:
-        room, needed = free(self._directory) >> 20, self.parameters["min_free_mb"]
-        if room < needed:
-            raise UdvlaError(f"{room} MB free for {self._directory}, less than min_free_mb ({needed}); free some space")
+        check_room(self._directory, self.parameters["min_free_mb"])
         convert = self._compressor if self._fixed["images"] == "compressed" else None
         writer = EpisodeWriter(free_folder(self._directory, ending), labels.texts(), self.parameters["compression"])
         try:
@@ -196,7 +182,7 @@ class RecorderNode(Node):
             recording = self._open(labels, "_snapshot", list(dict.fromkeys(s.source for s in samples)))
         except UdvlaError as error:
             return False, str(error)
-        self._lost_before = self._taps.lost()
+        self._losses.begin()
         self._taken = len(samples)
         recording.start(samples)
         self._event, self._ends_at = "snapshot", time.monotonic()
@@ -252,7 +238,8 @@ class RecorderNode(Node):
         if now >= self._next_survey:
             self._next_survey = now + SURVEY
             self._taps.survey()
-            self._note_lost()
+            if self._state is State.RECORDING:
+                self._losses.look()
         if self.parameters["auto"]:
             due = self._auto.due(now)
             if due == "start" and self._state is State.IDLE:
@@ -296,7 +283,7 @@ class RecorderNode(Node):
         refused = recording.put(samples)
         self._taken += len(samples) - refused.total()
         if refused and not recording.error:
-            self._note_dropped(recording, refused)
+            self._losses.dropped(recording.dropped)
 
     def _hear(self, name: str, sample: Sample) -> None:
         try:
@@ -309,32 +296,12 @@ class RecorderNode(Node):
         if self._labels is not None:
             self._labels.hear(name, text)
 
-    def _note_dropped(self, recording: Recording, refused: Counter[str]) -> None:
-        now = time.monotonic()
-        text = ", ".join(f"{count} of {name}" for name, count in recording.dropped.items())
-        self.get_logger().error(
-            f"the disk is slower than the graph: dropped so far {text}", throttle_duration_sec=1.0
-        )
-        if now > self._dropped_at + 0.5:
-            self._diagnostics.publish()
-        self._dropped_at = now
-
-    def _note_lost(self) -> None:
-        missed = (self._taps.lost() - self._lost_before).total()
-        if self._state is State.RECORDING and missed > self._missed:
-            self._missed, self._dropped_at = missed, time.monotonic()
-            text = ", ".join(f"{n} of {name}" for name, n in (self._taps.lost() - self._lost_before).items())
-            self.get_logger().error(
-                f"published and never received in this episode: {text}", throttle_duration_sec=1.0
-            )
-            self._diagnostics.publish()
-
     def _closing(self, dropped: Any) -> dict[str, str]:
         """Return the labels of the end; called by the writing thread, once no more messages come."""
         assert self._labels is not None and self._recording is not None
         self._labels.error = self._recording.error
         self._labels.judge(OUTCOMES.get(self._event, ""))
-        return self._labels.closing(runtime.now(self), dropped, self._taps.lost() - self._lost_before)
+        return self._labels.closing(runtime.now(self), dropped, self._losses.unheard())
 
     def _saved(self, recording: Recording) -> None:
         labels, discarded = self._labels, self._event == "discard" and not recording.error
@@ -346,7 +313,7 @@ class RecorderNode(Node):
             "outcome": "discarded" if discarded else labels.outcome,
             "messages": 0 if discarded else recording.count,
             "dropped": recording.dropped.total(),
-            "lost": (self._taps.lost() - self._lost_before).total(),
+            "lost": self._losses.unheard().total(),
             "error": recording.error,
         }
         self._recording, self._labels, self._event = None, None, ""
@@ -372,7 +339,7 @@ class RecorderNode(Node):
                     "seconds": round(time.monotonic() - self._began, 3),
                     "messages": self._taken,
                     "dropped": recording.dropped.total(),
-                    "lost": (self._taps.lost() - self._lost_before).total(),
+                    "lost": self._losses.unheard().total(),
                 }
             said |= {"topics": self._taps.counts(), "last": self._last}
         self._status.publish(String(data=json.dumps(said)))
@@ -407,7 +374,7 @@ class RecorderNode(Node):
         values["disk_free_mb"] = free(self._directory) / 1e6
         if error:
             return ERROR, error, values
-        if now - self._dropped_at < RECENT:
+        if self._losses.recent():
             return WARN, "messages were dropped or lost; see the values dropped/* and lost/*", values
         return OK, self._state.value, values
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ from rcl_interfaces.srv import GetParameters, ListParameters
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 
+from udvla_ros import __version__
 from udvla_ros.errors import UdvlaError
+from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes.parameters import Entry
 from udvla_ros.rollouts.bags.labels import Labels
 
@@ -35,6 +40,19 @@ TABLE = (
     Entry("queue_mb", 64, "of memory for what waits for the disk; beyond, messages are dropped", 1, 65536),
     Entry("min_free_mb", 500, "of the disk that must stay free; below it, recording stops", 0, 1_000_000),
 )  # fmt: skip
+
+
+def fixed_labels(robot: RobotDescription, values: Mapping[str, Any], resolve: Callable[[str], str]) -> dict[str, str]:
+    """Return the labels that all episodes of this node share."""
+    return {
+        "recorder": f"udvla_ros {__version__}",
+        "robot": values["robot"],
+        "robot_name": robot.name,
+        "robot_hash": hashlib.sha256(robot.path.read_bytes()).hexdigest(),
+        "images": values["images"],
+        # Cameras may have been remapped; readers know them by the names of the robot file.
+        "topics": json.dumps({c["topic"]: resolve(c["topic"]) for c in robot.cameras.values()}),
+    }
 
 
 class DecoderQuestion:
@@ -76,3 +94,10 @@ def free(directory: Path) -> int:
     while not directory.exists() and directory != directory.parent:
         directory = directory.parent
     return shutil.disk_usage(directory).free
+
+
+def check_room(directory: Path, needed: int) -> None:
+    """Raise UdvlaError where fewer than ``needed`` MB are free for a folder."""
+    room = free(directory) >> 20
+    if room < needed:
+        raise UdvlaError(f"{room} MB free for {directory}, less than min_free_mb ({needed}); free some space")
