@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tiny
 
+from udvla_ros.errors import ConfigError
 from udvla_ros.training.dataset import STEP_ARRAYS, TokenShard
 
 STEPS = 6
@@ -41,3 +43,14 @@ def test_an_episode_without_a_step_keeps_its_number():
     first, rest = cut(whole, 0, 2), cut(whole, 2, 4)
     made = TokenShard.concatenate([first, rest], [3, 2])  # the third of the first file had no chunk that fits
     assert set(made.episode.tolist()) == {0, 1, 3, 4}
+
+
+def test_only_keeps_the_steps_of_the_instructions_that_match():
+    whole = tiny.sequences(episodes=8, steps=STEPS).shard
+    made = whole.only("^(touch|stop)")
+    assert sorted(made.instructions) == ["stop", "touch the red cube"]
+    keep = np.array([whole.instructions[row] in made.instructions for row in whole.text])
+    np.testing.assert_array_equal(made.actions, whole.actions[keep])
+    assert [made.instructions[r] for r in made.text] == [whole.instructions[r] for r in whole.text[keep]]
+    with pytest.raises(ConfigError, match="leaves no instruction"):
+        whole.only("dance")

@@ -7,6 +7,7 @@ to the episode's end), the FAST codes of the expert's intention and the instruct
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,23 @@ class TokenShard:
         arrays = {name: np.concatenate(parts) for name, parts in joined.items()}
         views = {name: np.concatenate([shard.views[name] for shard in shards]) for name in shards[0].views}
         return cls(views, **arrays, instructions=list(lines))
+
+    def only(self, pattern: str) -> TokenShard:
+        """Return the steps whose instruction the regular expression finds something in.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        wanted = np.array([re.search(pattern, line) is not None for line in self.instructions])
+        steps = wanted[self.text]
+        if not steps.any():
+            raise ConfigError(
+                f"only '{pattern}' leaves no instruction of {len(self.instructions)}, such as '{self.instructions[0]}'"
+            )
+        arrays = {name: getattr(self, name)[steps] for name in STEP_ARRAYS}
+        arrays["text"] = (np.cumsum(wanted) - 1)[arrays["text"]].astype(self.text.dtype)
+        lines = [line for line, keep in zip(self.instructions, wanted, strict=True) if keep]
+        return TokenShard(self.views, **arrays, instructions=lines)
 
     def at(self, frames: np.ndarray) -> dict[str, np.ndarray]:
         """Return the codes of some frames, per camera."""

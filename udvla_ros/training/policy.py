@@ -40,6 +40,8 @@ class Recipe:
     action: ActionConvention
     decoding: Mapping[str, Any]
     training: PolicyTraining
+    only: str | None = None  # regular expression: learn from instructions that it finds something in
+    tasks: tuple[str, ...] = ()  # kinds of task the bundle is for; those of the data if empty
 
     @classmethod
     def load(cls, path: Path, settings: Sequence[str] = (), **changes: Any) -> Recipe:
@@ -56,6 +58,7 @@ class Recipe:
         try:
             training = {**values.pop("training"), **{k: v for k, v in changes.items() if v is not None}}
             training = PolicyTraining(**training, backbone=values["backbone"])
+            values["tasks"] = tuple(values.get("tasks", ()))
             return cls(**{**values, "action": ActionConvention(**values["action"]), "training": training})
         except (KeyError, TypeError) as error:
             raise ConfigError(f"{path} is no training file: {error}") from error
@@ -149,13 +152,15 @@ class PolicyRun:
         fast = FastTokenizer.load(actions, recipe.action.chunk, recipe.action.dimensions)
         normalizer = QuantileNormalizer.load(actions)
         shard = self._tokens(episodes, eyes, fast, normalizer, recipe.action_slots)
+        if recipe.only:
+            shard = shard.only(recipe.only)
         sentences = tuple(sorted(set(shard.instructions)))
         text = TextTokenizer.train(sentences, size_limit=128, spare=16)
         layout = build_layout(recipe, _sizes(episodes), eyes, fast, text)
         torch.manual_seed(recipe.training.seed)
         backbone = Backbone(recipe.backbone, layout, recipe.attention)
         start_from_codebook(backbone, eyes.embeddings, recipe.training.seed)
-        tasks = tuple(read_description(episodes)["episodes_per_task"])
+        tasks = recipe.tasks or tuple(read_description(episodes)["episodes_per_task"])
         config = BundleConfig(
             recipe.name, recipe.backbone, layout, recipe.attention, recipe.action, recipe.decoding, tasks=tasks
         )
