@@ -16,12 +16,9 @@ from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
-from std_srvs.srv import Trigger
 
 from udvla_ros.errors import UdvlaError
 from udvla_ros.evaluation.cases import Case
@@ -76,7 +73,7 @@ class DemoClient:
         self._episode: dict[str, Any] = {}
         self._mode = self._reason = ""
         self._values: dict[str, dict[str, str]] = {}
-        self._clients: dict[str, Any] = {}
+        self._services = services.Clients(self.node, self.wait, GraphFailed)
         subscribe = self.node.create_subscription
         for index, name in enumerate(self._cameras):
             subscribe(Image, robot.cameras[name]["topic"], partial(self._on_image, name), runtime.CAMERA_QOS)
@@ -151,28 +148,9 @@ class DemoClient:
             raise GraphFailed(f"waited {seconds:g} s for {what}; see the logs of the nodes")
         return value
 
-    def _ask(self, kind: Any, service: str, request: Any) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self.node.create_client(kind, service)
-        client = self._clients[service]
-        self._need(client.service_is_ready, f"the service {service}")
-        answer = services.ask(client, request, self.wait)
-        if answer is None:
-            raise GraphFailed(f"{service} does not answer; see the logs of the nodes")
-        return answer
-
-    def _trigger(self, service: str) -> Trigger.Response:
-        return self._ask(Trigger, service, Trigger.Request())
-
     def _set_scene(self, case: Case) -> None:
-        values = {
-            "seed": case.seed, "task": str(case.task), "instruction": case.instruction,
-        }  # fmt: skip
-        request = SetParameters.Request()
-        request.parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]
-        for result in self._ask(SetParameters, "sim_node/set_parameters", request).results:
-            if not result.successful:
-                raise GraphFailed(f"sim_node refused the episode: {result.reason}")
+        values = {"seed": case.seed, "task": str(case.task), "instruction": case.instruction}
+        self._services.set_parameters("sim_node", values)
 
     # -- episodes ------------------------------------------------------------------------------------------
     def run_episode(self, case: Case) -> EpisodeRecord:
@@ -188,7 +166,7 @@ class DemoClient:
             self._need(lambda: record.film.stamps(), "an image")
             if self._recorded:
                 record.bag = self._recorder("start")
-            answer = self._trigger("arbiter_node/engage_policy")
+            answer = self._services.trigger("arbiter_node/engage_policy")
             if not answer.success:
                 raise GraphFailed(f"the arbiter did not engage the policy: {answer.message}")
             record.began = self.now()
@@ -201,21 +179,21 @@ class DemoClient:
                 self._recorder("stop_success" if record.success else "stop_failure")
         finally:
             self._record = None
-        self._trigger("arbiter_node/stop")
+        self._services.trigger("arbiter_node/stop")
         self.wait(lambda: False, TO_REST)
         return record
 
     def _prepare(self, case: Case) -> None:
-        self._trigger("arbiter_node/stop")
+        self._services.trigger("arbiter_node/stop")
         self._set_scene(case)
-        answer = self._trigger("sim_node/reset_episode")
+        answer = self._services.trigger("sim_node/reset_episode")
         if not answer.success:
             raise GraphFailed(f"sim_node did not reset: {answer.message}")
         number = json.loads(answer.message)["number"]
         self._need(lambda: self._episode.get("number") == number, "the new episode")
         # A reset from joint states of before the scene changed would send the arm back to where it was.
         self.wait(lambda: False, SEEN)
-        self._need(lambda: self._trigger("arbiter_node/reset").success, "the arm to be reset")
+        self._need(lambda: self._services.trigger("arbiter_node/reset").success, "the arm to be reset")
         self._need(lambda: self._mode == "HOLD", "mode HOLD")
 
     def _watch(self, record: EpisodeRecord, limit: float) -> None:
@@ -235,7 +213,7 @@ class DemoClient:
 
     def _recorder(self, service: str) -> str:
         """Call recorder_node and return what it says: the folder of the bag."""
-        answer = self._trigger(f"recorder_node/{service}")
+        answer = self._services.trigger(f"recorder_node/{service}")
         if not answer.success:
             raise GraphFailed(f"recorder_node did not {service.replace('_', ' with ')}: {answer.message}")
         return answer.message

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.srv import SetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
@@ -59,7 +57,7 @@ class FaultOperator:
         self._values: dict[str, tuple[float, dict[str, str]]] = {}
         self.cpu: list[float] = []  # percent of a core, of the arbiter
         self.own_clock = True  # a relayed clock costs the arbiter's process more than the arbiter does
-        self._clients: dict[str, Any] = {}
+        self.services = services.Clients(self.node, self.until, FaultError)
         node, topic = self.node, robot.topics.get("joint_states", "joint_states")
         node.create_subscription(JointState, "arbiter/command", self._on_command, runtime.STATE_QOS)
         node.create_subscription(JointState, f"{TRUE}/{topic}", self._on_joints, runtime.STATE_QOS)
@@ -148,32 +146,6 @@ class FaultOperator:
         """Look on for a while."""
         self.until(lambda: False, seconds)
 
-    def _ask(self, kind: Any, service: str, request: Any) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self.node.create_client(kind, service)
-        client = self._clients[service]
-        self.need(client.service_is_ready, f"the service {service}")
-        answer = services.ask(client, request, self.until)
-        if answer is None:
-            raise FaultError(f"{service} does not answer; see the logs of the nodes")
-        return answer
-
-    def call(self, service: str) -> Trigger.Response:
-        """Call a Trigger service and return its answer."""
-        return self._ask(Trigger, service, Trigger.Request())
-
-    def set_parameters(self, node: str, values: Mapping[str, object]) -> None:
-        """Set parameters of a node.
-
-        Raises:
-            FaultError: it refuses.
-        """
-        request = SetParameters.Request()
-        request.parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]
-        for result in self._ask(SetParameters, f"{node}/set_parameters", request).results:
-            if not result.successful:
-                raise FaultError(f"{node} refused a parameter: {result.reason}")
-
     # -- what is known -----------------------------------------------------------------------------------
     @property
     def mode(self) -> str:
@@ -227,7 +199,7 @@ class FaultOperator:
     def engage(self, source: str) -> Trigger.Response:
         """Give the arm to a source on purpose."""
         self._granted()
-        return self.call(f"arbiter_node/engage_{source}")
+        return self.services.trigger(f"arbiter_node/engage_{source}")
 
     def press(self, pressed: bool) -> None:
         """Press or release the emergency-stop topic."""

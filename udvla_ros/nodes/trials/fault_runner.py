@@ -93,7 +93,7 @@ class FaultRunner:
             # It bore the fault and goes on; how soon it rests is seen when it is told to.
             self._notes["kept_going"] = True
             since = time.monotonic()
-            operator.call("arbiter_node/hold")
+            operator.services.trigger("arbiter_node/hold")
             operator.wait(1.0)
             rest = measures.time_to_rest(trace, since)
         operator.end()
@@ -138,18 +138,18 @@ class FaultRunner:
             bringup.start(gone)
             bringup.wait_ready(START, gone)
         operator.let_go()
-        operator.set_parameters("fault_relay", PASS)
-        operator.call("arbiter_node/stop")
+        operator.services.set_parameters("fault_relay", PASS)
+        operator.services.trigger("arbiter_node/stop")
         self._scene += 1
-        operator.set_parameters("sim_node", {"seed": self._scene, "task": TASK})
-        answer = operator.call("sim_node/reset_episode")
+        operator.services.set_parameters("sim_node", {"seed": self._scene, "task": TASK})
+        answer = operator.services.trigger("sim_node/reset_episode")
         if not answer.success:
             raise FaultError(f"sim_node did not reset: {answer.message}")
         operator.wait(SEEN)
         told: list[str] = []
 
         def reset() -> bool:
-            verdict = operator.call("arbiter_node/reset")
+            verdict = operator.services.trigger("arbiter_node/reset")
             told.append(verdict.message)
             return verdict.success
 
@@ -209,7 +209,7 @@ class FaultRunner:
         self._operator.need(lambda: self._operator.command_after(begun), f"commands after the start of {node}")
 
     def _do_relay(self, values: dict[str, object]) -> None:
-        self._operator.set_parameters("fault_relay", values)
+        self._operator.services.set_parameters("fault_relay", values)
 
     def _do_throttle(self, node: str, share: float, seconds: float) -> None:
         """Let a process run for a part of the time only."""
@@ -250,7 +250,7 @@ class FaultRunner:
     def _do_press(self) -> None:
         self._presses += 1
         if self._presses % 2:
-            self._operator.call("arbiter_node/stop")
+            self._operator.services.trigger("arbiter_node/stop")
         else:
             self._operator.press(True)
 

@@ -121,7 +121,7 @@ class Takeovers(DemoClient):
 
     def engage(self) -> None:
         """Give the arm to the policy."""
-        answer = self._trigger("arbiter_node/engage_policy")
+        answer = self._services.trigger("arbiter_node/engage_policy")
         if not answer.success:
             raise GraphFailed(f"the arbiter did not engage the policy: {answer.message}")
         self._need(lambda: self._mode == "POLICY", "mode POLICY")
