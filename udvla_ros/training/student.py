@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,10 @@ class StudentRun:
     ) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.out, self.teacher_hash = out, teacher.hash
-        data = Sequences.assemble(self._tokens(teacher, episodes, tokens), teacher.config.layout, teacher.text)
+        shard = self._tokens(teacher, episodes, tokens)
+        if teacher.sentences:  # it knows no others
+            shard = shard.only(f"^({'|'.join(map(re.escape, teacher.sentences))})$")
+        data = Sequences.assemble(shard, teacher.config.layout, teacher.text)
         temperature = float(teacher.config.decoding.get("temperature", 1.0))
         options = DecodeOptions(steps=teacher_steps, temperature=temperature)
         rows = np.sort(np.random.default_rng(config.seed).permutation(data.train)[:frames])
