@@ -14,8 +14,8 @@ from udvla_ros.motion.robot import RobotDescription
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = (REPOSITORY / "docs" / "real_arm.md").read_text()
-NODES = "".join(path.read_text() for path in (REPOSITORY / "udvla_ros" / "nodes").glob("*.py"))
-MOTION = "".join(path.read_text() for path in (REPOSITORY / "udvla_ros" / "motion").glob("*.py"))
+NODES = "".join(path.read_text() for path in (REPOSITORY / "udvla_ros" / "nodes").rglob("*.py"))
+MOTION = "".join(path.read_text() for path in (REPOSITORY / "udvla_ros" / "motion").rglob("*.py"))
 
 
 def test_the_arguments_are_those_of_the_graph():
