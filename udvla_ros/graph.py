@@ -164,7 +164,9 @@ GRAPHS: dict[str, Graph] = {
             "robot": Argument("config/robots/ur5e_sim.yaml", "robot file"),
             "speed": Argument("1.0", "fraction of the velocity limits in use"),
             "seed": Argument("0", "seed of the first episode's scene"),
-            "task": Argument("touch,pick,push,place", "of the first episode: kind/colour or a part of it, several with commas"),
+            "task": Argument(
+                "touch,pick,push,place", "of the first episode: kind/colour or a part of it, several with commas"
+            ),
             "instruction": Argument("", "sentence of the first episode; empty: one of the task's phrasings"),
         },
         nodes=(_SIM, _ARBITER, _POLICY, _TELEOP, _RECORDER),
