@@ -84,8 +84,8 @@ demo: $(STAMP)
 		$(if $(filter-out 0,$(RECORD)),--record) $(if $(TELEOP),--teleop-script $(TELEOP))
 
 # First all that needs no timing, on every core; then the tests that start a real graph, one at a time. Those need a
-# machine that keeps real time: one that failed is run twice more (printed as R), so that a stall of a shared machine is
-# told apart from a fault, which fails three times.
+# machine that keeps real time: one that failed is run twice more, since a shared machine stalls. A fault that comes and
+# goes can hide there: every R that is printed is worth a look.
 test: $(STAMP)
 	$(PY) -m pytest -n $(JOBS) -m "not integration" $(PYTEST_ARGS)
 	$(PY) -m pytest -m integration --reruns 2 --reruns-delay 2 $(PYTEST_ARGS)
