@@ -13,9 +13,12 @@ from harness import environment
 from rclpy.qos import QoSProfile
 from robot_probe import ROBOT
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
+from udvla_ros.nodes import doctor as looking
 from udvla_ros.nodes.doctor import joined
+from udvla_ros.nodes.runtime import LATCHED_QOS
 
 # Beside other work a graph is late now and then: that is worth a word to a person and none to this test.
 LATE = ("rate ", "clock ")
@@ -24,9 +27,7 @@ LATE = ("rate ", "clock ")
 def doctor(probe, robot: str | Path, *options: str) -> tuple[int, list[str], str]:
     """Run the command while the probe's nodes go on; return exit code, the lines of the findings, and the rest."""
     command = [sys.executable, "-m", "udvla_ros", "doctor", "--robot", str(robot), "--timeout", "3", *options]
-    process = subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         probe.until(lambda: process.poll() is not None, "the doctor", 90.0)
     finally:
@@ -57,6 +58,21 @@ def test_it_has_nothing_to_publish_with(robot, probe):
         offered = made.node.get_service_names_and_types_by_node("udvla_doctor", "/")
     assert {name for name, _ in mine} <= {"/parameter_events"}
     assert not [name for name, types in offered if "Get" not in types[0] and "TypeDescription" not in types[0]]
+
+
+def test_an_arbiter_that_is_found_late_is_heard(probe, monkeypatch):
+    monkeypatch.setattr(looking, "FINDING", 0.0)
+    made = []
+
+    def publish(progress: str) -> None:
+        if progress.startswith("listening"):
+            made.append(probe.node.create_publisher(String, "late/arbiter/mode", LATCHED_QOS))
+            made[0].publish(String(data="HOLD"))
+
+    with joined(ROBOT, namespace="late") as look:
+        seen = look.look(2.0, publish)
+    probe.node.destroy_publisher(made[0])
+    assert seen.arbiter.mode == "HOLD"
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ class Doctor:
         self._executor.add_node(self.node)
         self._seen = Snapshot(0.0)
         self._last_image: dict[str, tuple[np.ndarray, float]] = {}
+        self._kept: dict[str, tuple[Any, Callable[[Any], None]]] = {}  # topics whose publishers may be latched
 
     def close(self) -> None:
         """Leave the graph."""
@@ -93,7 +94,7 @@ class Doctor:
         self._seen = Snapshot(seconds, environment={name: os.environ.get(name, "") for name in SETTINGS})
         self._listen()
         progress(f"listening for {seconds:g} s")
-        self._wait(lambda: False, seconds)
+        self._wait(self._hear_latched, seconds)
         progress("asking the controller")
         self._ask_controller()
         seen = self._seen
@@ -145,19 +146,29 @@ class Doctor:
             self._seen.cameras[name] = Camera()
             if entry.topic:
                 subscribe(kinds[entry.type], entry.topic, partial(self._on_image, name, entry.topic), ANY)
-        for key, kind in DRIVER.items():
-            if key in robot.driver:
-                topic = robot.driver[key]
-                subscribe(kind, topic, partial(self._on_driver, key), self._offered(topic))
-        subscribe(String, "robot_description", self._on_urdf, self._offered("robot_description"))
-        subscribe(String, "arbiter/mode", self._on_mode, self._offered("arbiter/mode"))
-        subscribe(String, "arbiter/mode_reason", self._on_reason, self._offered("arbiter/mode_reason"))
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, ANY)
+        self._kept = {
+            "robot_description": (String, self._on_urdf),
+            "arbiter/mode": (String, self._on_mode),
+            "arbiter/mode_reason": (String, self._on_reason),
+        } | {
+            robot.driver[key]: (kind, partial(self._on_driver, key))
+            for key, kind in DRIVER.items()
+            if key in robot.driver
+        }
+        for topic, (kind, callback) in self._kept.items():
+            subscribe(kind, topic, callback, ANY)
 
-    def _offered(self, topic: str) -> QoSProfile:
-        """Return a profile that gets what a latched publisher keeps, where it is latched."""
-        latched = any(end.qos.durability == TRANSIENT_LOCAL for end in self._topic(topic).publishers)
-        return runtime.LATCHED_QOS if latched else ANY
+    def _hear_latched(self) -> bool:
+        """Ask each latched publisher found by now for what it keeps; it sends that to those alone who ask for it.
+
+        Nodes are found one after the other, so an arbiter may be found after the look began. Always False.
+        """
+        for topic, (kind, callback) in list(self._kept.items()):
+            if any(end.qos.durability == TRANSIENT_LOCAL for end in self._topic(topic).publishers):
+                self.node.create_subscription(kind, topic, callback, runtime.LATCHED_QOS)
+                del self._kept[topic]
+        return False
 
     def _note(self, stream: Stream, stamp: Any, info: Any) -> None:
         # The middleware's time of arrival: Python may come to the message late.
