@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udvla_ros.decoding.sampling import gumbel, most_confident, sample
+from udvla_ros.decoding import sampling
+from udvla_ros.decoding.sampling import gumbel, most_confident, sample, sample_rows
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -38,6 +39,40 @@ def test_samples_follow_the_softmax_at_their_temperature(temperature):
     torch.testing.assert_close(shares, (logits / temperature).softmax(-1), atol=0.012, rtol=0)
     # The confidence is the model's own probability, whatever the temperature.
     torch.testing.assert_close(confidence, logits.softmax(-1)[tokens])
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_draws_by_groups_follow_the_softmax_too(temperature):
+    logits = torch.randn(512, generator=generator(5))
+    count = 60_000
+    tokens, confidence = sample(logits.expand(count, 512), temperature, generator())
+    shares = torch.bincount(tokens, minlength=512) / count
+    expected = (logits / temperature).softmax(-1)
+    assert float((shares - expected).abs().max()) < 6 * float((expected.max() / count).sqrt())
+    assert float(((shares - expected) ** 2 / expected).sum() * count) < 512 + 6 * (2 * 512) ** 0.5  # chi squared
+    torch.testing.assert_close(confidence, logits.softmax(-1)[tokens])
+
+
+@settings(max_examples=200)
+@given(st.sampled_from([1, 5, 128, 384]), st.integers(0, 2**31), st.sampled_from([0.01, 0.3, 1.0]))
+def test_what_has_no_weight_is_never_drawn(size, seed, temperature):
+    logits = 200 * torch.randn(16, size, generator=generator(seed))  # nearly all underflow
+    logits[:, size // 2 + 1 :] = -torch.inf
+    tokens, confidence = sample(logits, temperature, generator(seed))
+    assert (tokens >= 0).all() and (tokens <= size // 2).all()
+    assert torch.isfinite(confidence).all()
+
+
+def test_rows_sampled_from_states_are_those_of_their_logits(monkeypatch):
+    monkeypatch.setattr(sampling, "BLOCK", 3 * 256)  # three rows at a time
+    states, head = torch.randn(2, 7, 16, generator=generator(1)), torch.randn(256, 16, generator=generator(2))
+    for temperature in (0.0, 0.5, 1.0):
+        tokens, confidence = sample_rows(states, head, temperature, generator(3))
+        logits = states @ head.t()
+        assert tokens.shape == (2, 7)
+        torch.testing.assert_close(confidence, logits.softmax(-1).gather(-1, tokens[..., None])[..., 0])
+        if temperature == 0:
+            assert torch.equal(tokens, logits.argmax(-1))
 
 
 def test_seed_decides():

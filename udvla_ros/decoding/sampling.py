@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 1 << 22  # logits that exist at a time; a block that stays in the processor's cache is read there again
+GROUP = 128  # codes of a codebook that are summed before one of them is drawn
 
 
 def gumbel(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -24,17 +25,9 @@ def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> tu
         tokens ``[...]`` at ``temperature`` (0: the arg-max), and their probability at temperature 1, which is the
         confidence that decides who is committed first.
     """
-    logits = logits.float()
-    highest, best = logits.max(-1, keepdim=True)
-    weights = (logits - highest).exp_()
-    total = weights.sum(-1, keepdim=True)
-    if temperature <= 0:
-        return best[..., 0], total.reciprocal()[..., 0]
-    heated = weights if temperature == 1 else ((logits - highest) / temperature).exp_()
-    sums = heated.cumsum(-1)
-    uniform = torch.rand(total.shape, generator=generator, device=generator.device).to(logits.device)
-    tokens = torch.searchsorted(sums, uniform * sums[..., -1:], right=True).clamp_max_(logits.shape[-1] - 1)
-    return tokens[..., 0], (weights.gather(-1, tokens) / total)[..., 0]
+    flat = logits.reshape(-1, logits.shape[-1]).to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    tokens, confidence = _draw(flat, temperature, generator)
+    return tokens.view(logits.shape[:-1]), confidence.view(logits.shape[:-1])
 
 
 def sample_rows(
@@ -43,13 +36,53 @@ def sample_rows(
     """As :func:`sample`, of the logits ``states [B, n, H] @ head [N, H]``; they never exist all at once."""
     batch, count, width = states.shape
     flat = states.reshape(-1, width)
-    rows = max(1, BLOCK // len(head))
-    if len(flat) <= rows:
-        tokens, confidence = sample(flat @ head.t(), temperature, generator)
-    else:
-        parts = [sample(block @ head.t(), temperature, generator) for block in flat.split(rows)]
-        tokens, confidence = (torch.cat(part) for part in zip(*parts, strict=True))
+    rows = min(len(flat), max(1, BLOCK // len(head)))
+    # One block of memory for all: fresh pages cost as much as a pass over them.
+    logits = flat.new_empty(rows, len(head))
+    parts = []
+    for block in flat.split(max(1, rows)):
+        found = torch.mm(block, head.t(), out=logits[: len(block)])
+        parts.append(_draw(found.float(), temperature, generator))
+    tokens, confidence = (torch.cat(part) for part in zip(*parts, strict=True))
     return tokens.view(batch, count), confidence.view(batch, count)
+
+
+def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Tokens and confidences ``[n]`` of logits ``[n, N]``, which are overwritten."""
+    highest, best = logits.max(-1, keepdim=True)
+    logits.sub_(highest)
+    if temperature <= 0:
+        return best[:, 0], logits.exp_().sum(-1).reciprocal_()
+    if temperature == 1:
+        weights = logits.exp_()
+        tokens, total = _pick(weights, generator)
+        return tokens[:, 0], (weights.gather(-1, tokens) / total)[:, 0]
+    weights = logits.exp()
+    tokens, _ = _pick(logits.div_(temperature).exp_(), generator)
+    return tokens[:, 0], weights.gather(-1, tokens)[:, 0] / weights.sum(-1)
+
+
+def _pick(weights: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw an index per row of positive ``weights`` ``[n, N]`` by them; return it and the row's sum, ``[n, 1]`` each.
+
+    First a group, then one of the group: a sum of groups is cheap where a running sum over all is not.
+    """
+    n, size = weights.shape
+    group = GROUP if size % GROUP == 0 else size
+    sums = weights.view(n, -1, group).sum(-1)
+    reached = sums.cumsum(-1)
+    total = reached[:, -1:]
+    uniform = torch.rand(total.shape, generator=generator, device=generator.device).to(weights.device)
+    aim = _short_of(uniform * total, total)
+    chosen = torch.searchsorted(reached, aim, right=True)
+    inside = weights.view(n, -1, group).gather(1, chosen[:, :, None].expand(-1, -1, group))[:, 0].cumsum(-1)
+    rest = _short_of((aim - (reached - sums).gather(1, chosen)).clamp_min_(0), inside[:, -1:])
+    return chosen * group + torch.searchsorted(inside, rest, right=True), total
+
+
+def _short_of(aim: Tensor, end: Tensor) -> Tensor:
+    """Keep an aim below the end of a running sum, where rounding took it: what is hit then has a weight."""
+    return torch.minimum(aim, torch.nextafter(end, torch.zeros_like(end)))
 
 
 def most_confident(confidence: Tensor, masked: Tensor, keep_masked: Tensor, threshold: float | None) -> Tensor:
