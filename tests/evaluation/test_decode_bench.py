@@ -114,9 +114,17 @@ def test_different_tokens_are_noticed():
 def test_contenders_take_turns_and_nobody_is_always_first(monkeypatch):
     policy, order = Policy(tiny.bundle()), []
     original = policy.infer
-    monkeypatch.setattr(policy, "infer", lambda o, options: order.append(options.use_cache) or original(o, options))
+    monkeypatch.setattr(
+        policy, "infer", lambda o, options, *rest: order.append(options.use_cache) or original(o, options, *rest)
+    )
     measure(policy, *jd3p_contenders(2), repeat=4)
     assert order[4:] == [True, False, False, True] * 2
+
+
+def test_a_warm_start_is_timed_warm():
+    made = [Contender("cold", DecodeOptions(steps=6)), Contender("warm", DecodeOptions(steps=6, warm_start=0.5))]
+    cold, warm = measure(Policy(tiny.bundle()), made, [], repeat=4).rows
+    assert warm.forwards == cold.forwards - 3
 
 
 # -- the published loop ------------------------------------------------------------------------------

@@ -197,6 +197,15 @@ def test_speed_is_the_ratio_of_one_run(tmp_path, times, holds):
     assert held(tmp_path, "tokens/s of b >= 8 x a", first((1, 1)))["holds"] == "not measured"
 
 
+@pytest.mark.parametrize(("times", "holds"), [(2, "yes"), (2.1, "no")])
+def test_chunks_are_timed_whole(tmp_path, times, holds):
+    told = timings(a=100.0, b=810.0)
+    for name, chunk_ms in (("a", 50.0), ("b", 25.0)):
+        told["rows"][name]["chunk_ms"]["p50"] = chunk_ms
+    answer = held(tmp_path, f"chunks/s of b >= {times} x a", first((1, 1)), told)
+    assert answer["holds"] == holds and answer["ratio"] == 2.0
+
+
 # -- what people read ------------------------------------------------------------------------------------
 
 

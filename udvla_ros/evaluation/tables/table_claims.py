@@ -6,7 +6,8 @@
 ``student >= teacher - 3 points`` ``yes`` where the 95% interval of the paired difference lies above -3
                                   points, ``no`` where it lies below, else ``undecided``
 ``touch of plain >= 97%``         the measured rate (``all`` for all tasks)
-``tokens/s of a >= 8 x b``        the ratio of the medians of the interleaved run
+``tokens/s of a >= 8 x b``        the ratio of the medians of the interleaved run: tokens of a suffix by the denoising
+``chunks/s of a >= 4 x b``        the same of whole chunks, images in to actions out
 ``steps of student <= 4``         denoising steps that the row is decoded with, images and actions
 ================================  =======================================================================
 
@@ -88,7 +89,11 @@ def _speed(told: _Told, words: Mapping[str, str]) -> Answer:
     first, second = (told.rows.get(words[name], {}).get("timing") for name in ("a", "b"))
     if not first or not second:
         return UNMEASURED, {}
-    ratio = round(first["tokens_per_second"] / second["tokens_per_second"], 2)
+    if words["what"] == "chunks":
+        ratio = second["chunk_ms"]["p50"] / first["chunk_ms"]["p50"]
+    else:
+        ratio = first["tokens_per_second"] / second["tokens_per_second"]
+    ratio = round(ratio, 2)
     return YES if ratio >= float(words["n"]) else NO, {"ratio": ratio}
 
 
@@ -106,7 +111,7 @@ FORMS: tuple[tuple[re.Pattern[str], Callable[[_Told, Mapping[str, str]], Answer]
         (rf"(?P<a>{_N}) > (?P<b>{_N}){_ON}", _more),
         (rf"(?P<a>{_N}) >= (?P<b>{_N}) - (?P<n>{_X}) points?{_ON}", _within),
         (rf"(?P<part>{_PARTS}) of (?P<a>{_N}) >= (?P<n>{_X})%", _rate),
-        (rf"tokens/s of (?P<a>{_N}) >= (?P<n>{_X}) x (?P<b>{_N})", _speed),
+        (rf"(?P<what>tokens|chunks)/s of (?P<a>{_N}) >= (?P<n>{_X}) x (?P<b>{_N})", _speed),
         (rf"steps of (?P<a>{_N}) <= (?P<n>{_X})", _steps),
     )
 )
@@ -139,5 +144,5 @@ def _read(claim: str, source: str) -> tuple[Callable[[_Told, Mapping[str, str]],
             return found, match.groupdict()
     raise ConfigError(
         f"{source}: the claim '{claim}' cannot be read; write it like 'a > b', 'a >= b - 3 points', "
-        "'touch of a >= 97%', 'tokens/s of a >= 8 x b' or 'steps of a <= 4'"
+        "'touch of a >= 97%', 'tokens/s of a >= 8 x b', 'chunks/s of a >= 4 x b' or 'steps of a <= 4'"
     )

@@ -80,7 +80,8 @@ def measure(
     for turn in range(chunks):
         for place in range(len(contenders)):
             contender = contenders[(turn + place) % len(contenders)]
-            chunk = policies[contender.name].infer(seen[turn % len(seen)], contender.options, turn)
+            before = taken[contender.name][-1:]  # what a warm start begins with; others ignore it
+            chunk = policies[contender.name].infer(seen[turn % len(seen)], contender.options, turn, *before)
             taken[contender.name].append(chunk)
             progress()
     timed = {c.name: _row(c, taken[c.name], policies[c.name]) for c in contenders}
