@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from stalls import StallWatch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -45,3 +47,15 @@ settings.load_profile("repository")
 def repository() -> Path:
     """The root of the checkout under test."""
     return REPOSITORY
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Watch the machine while a test runs that needs it in real time."""
+    if item.get_closest_marker("integration") is None:
+        return (yield)
+    watch = StallWatch()
+    try:
+        return (yield)
+    finally:
+        item.add_report_section("call", "machine", watch.end())
