@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 1 << 22  # logits that exist at a time; a block that stays in the processor's cache is read there again
-GROUP = 128  # codes of a codebook that are summed before one of them is drawn
+GROUP, MANY = 128, 4096  # codes of a codebook that are summed before one of them is drawn, and from how many on
 
 
 def gumbel(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -65,19 +65,23 @@ def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> tup
 def _pick(weights: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw an index per row of positive ``weights`` ``[n, N]`` by them; return it and the row's sum, ``[n, 1]`` each.
 
-    First a group, then one of the group: a sum of groups is cheap where a running sum over all is not.
+    Of many, first a group and then one of the group: sums of groups are cheap where a running sum over all is not.
     """
     n, size = weights.shape
-    group = GROUP if size % GROUP == 0 else size
-    sums = weights.view(n, -1, group).sum(-1)
+    uniform = torch.rand(n, 1, generator=generator, device=generator.device).to(weights.device)
+    if size < MANY or size % GROUP:
+        reached = weights.cumsum(-1)
+        total = reached[:, -1:]
+        return torch.searchsorted(reached, _short_of(uniform * total, total), right=True), total
+    groups = weights.view(n, -1, GROUP)
+    sums = groups.sum(-1)
     reached = sums.cumsum(-1)
     total = reached[:, -1:]
-    uniform = torch.rand(total.shape, generator=generator, device=generator.device).to(weights.device)
     aim = _short_of(uniform * total, total)
     chosen = torch.searchsorted(reached, aim, right=True)
-    inside = weights.view(n, -1, group).gather(1, chosen[:, :, None].expand(-1, -1, group))[:, 0].cumsum(-1)
+    inside = groups.gather(1, chosen[:, :, None].expand(-1, -1, GROUP))[:, 0].cumsum(-1)
     rest = _short_of((aim - (reached - sums).gather(1, chosen)).clamp_min_(0), inside[:, -1:])
-    return chosen * group + torch.searchsorted(inside, rest, right=True), total
+    return chosen * GROUP + torch.searchsorted(inside, rest, right=True), total
 
 
 def _short_of(aim: Tensor, end: Tensor) -> Tensor:
