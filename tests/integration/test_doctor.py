@@ -17,7 +17,7 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from udvla_ros.nodes import doctor as looking
-from udvla_ros.nodes.doctor import joined
+from udvla_ros.nodes.doctor import Doctor, joined
 from udvla_ros.nodes.runtime import LATCHED_QOS
 
 # Beside other work a graph is late now and then: that is worth a word to a person and none to this test.
@@ -60,18 +60,15 @@ def test_it_has_nothing_to_publish_with(robot, probe):
     assert not [name for name, types in offered if "Get" not in types[0] and "TypeDescription" not in types[0]]
 
 
-def test_an_arbiter_that_is_found_late_is_heard(probe, monkeypatch):
+def test_an_arbiter_that_is_found_late_is_heard(monkeypatch):
+    found, look_up = [], Doctor._topic
     monkeypatch.setattr(looking, "FINDING", 0.0)
-    made = []
-
-    def publish(progress: str) -> None:
-        if progress.startswith("listening"):
-            made.append(probe.node.create_publisher(String, "late/arbiter/mode", LATCHED_QOS))
-            made[0].publish(String(data="HOLD"))
-
-    with joined(ROBOT, namespace="late") as look:
-        seen = look.look(2.0, publish)
-    probe.node.destroy_publisher(made[0])
+    monkeypatch.setattr(Doctor, "_topic", lambda self, name: look_up(self, name if found else "not/found/yet"))
+    with joined(ROBOT, namespace="late") as made:
+        late = rclpy.create_node("late_arbiter", namespace="late", context=made.node.context)
+        late.create_publisher(String, "arbiter/mode", LATCHED_QOS).publish(String(data="HOLD"))
+        seen = made.look(0.5, lambda progress: found.append(progress) if progress.startswith("listening") else None)
+        late.destroy_node()
     assert seen.arbiter.mode == "HOLD"
 
 

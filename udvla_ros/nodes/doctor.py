@@ -79,6 +79,7 @@ class Doctor:
         self._seen = Snapshot(0.0)
         self._last_image: dict[str, tuple[np.ndarray, float]] = {}
         self._kept: dict[str, tuple[Any, Callable[[Any], None]]] = {}  # topics whose publishers may be latched
+        self._awaited: set[str] = set()  # those found to be latched, of which nothing has come yet
 
     def close(self) -> None:
         """Leave the graph."""
@@ -95,6 +96,7 @@ class Doctor:
         self._listen()
         progress(f"listening for {seconds:g} s")
         self._wait(self._hear_latched, seconds)
+        self._wait(lambda: not self._awaited, ANSWER)
         progress("asking the controller")
         self._ask_controller()
         seen = self._seen
@@ -121,8 +123,9 @@ class Doctor:
         return [name for name in names if name] + ["instruction", "arbiter/mode", "robot_description"]
 
     def _found_all(self) -> bool:
-        """Return whether every input is published and every output has a listener."""
-        ins = all(self._topic(entry.topic).publishers for entry in wiring.inputs(self.robot) if entry.topic)
+        """Return whether every input is published, every output has a listener, and an arbiter runs."""
+        names = [entry.topic for entry in wiring.inputs(self.robot) if entry.topic]
+        ins = all(self._topic(name).publishers for name in [*names, "arbiter/mode"])
         outs = (o for o in wiring.outputs(self.robot) if o.topic and not o.action)
         return ins and all(self._topic(o.topic).subscriptions for o in outs)
 
@@ -166,9 +169,14 @@ class Doctor:
         """
         for topic, (kind, callback) in list(self._kept.items()):
             if any(end.qos.durability == TRANSIENT_LOCAL for end in self._topic(topic).publishers):
-                self.node.create_subscription(kind, topic, callback, runtime.LATCHED_QOS)
+                self._awaited.add(topic)
+                self.node.create_subscription(kind, topic, partial(self._on_kept, topic, callback), runtime.LATCHED_QOS)
                 del self._kept[topic]
         return False
+
+    def _on_kept(self, topic: str, callback: Callable[[Any], None], message: Any) -> None:
+        self._awaited.discard(topic)
+        callback(message)
 
     def _note(self, stream: Stream, stamp: Any, info: Any) -> None:
         # The middleware's time of arrival: Python may come to the message late.
