@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.model.backbone import Backbone
+from udvla_ros.training.claim import claimed
 from udvla_ros.training.corruption import corrupt, uncorrupted
 from udvla_ros.training.dataset import Sequences
 from udvla_ros.training.objective import JD3PObjective, Losses
@@ -176,7 +178,15 @@ class PolicyTrainer:
     # -- the run -----------------------------------------------------------------------------------
 
     def run(self, validate: Any = None) -> None:
-        """Train to the end, logging to ``log.jsonl``; ``validate(trainer) -> dict`` runs on the average."""
+        """Train to the end, logging to ``log.jsonl``; ``validate(trainer) -> dict`` runs on the average.
+
+        Raises:
+            ConfigError: another training is at work in the folder.
+        """
+        with claimed(self.folder) if self.accelerator.is_main_process else nullcontext():
+            self._run(validate)
+
+    def _run(self, validate: Any) -> None:
         config, main = self.config, self.accelerator.is_main_process
         saved = clock = time.monotonic()
         bar = tqdm(initial=self.step, total=config.steps, unit="step", disable=not main, mininterval=2.0)

@@ -28,6 +28,7 @@ from udvla_ros.tokens.vision import (
     small_config,
     to_pixels,
 )
+from udvla_ros.training.claim import claimed
 from udvla_ros.training.vq_codebook import EmaCodebook
 from udvla_ros.training.vq_data import VqData, sample_pairs
 from udvla_ros.training.vq_losses import (
@@ -128,7 +129,15 @@ class VqTrainer:
         return min(1.0, max(shares))
 
     def run(self) -> dict:
-        """Train to the end of the budget; write the tokeniser and return its scores on held-out frames."""
+        """Train to the end of the budget; write the tokeniser and return its scores on held-out frames.
+
+        Raises:
+            ConfigError: another training is at work in the folder.
+        """
+        with claimed(self.output):
+            return self._run()
+
+    def _run(self) -> dict:
         options = self.options
         started = time.monotonic() - self.elapsed
         saved = drawn = self.elapsed
