@@ -74,14 +74,15 @@ def _pick(weights: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         total = reached[:, -1:]
         return torch.searchsorted(reached, _short_of(uniform * total, total), right=True), total
     groups = weights.view(n, -1, GROUP)
-    sums = groups.sum(-1)
+    # What is left within the group is a small difference of large sums: in float32 its last digits would be chance.
+    sums = groups.sum(-1).double()
     reached = sums.cumsum(-1)
     total = reached[:, -1:]
     aim = _short_of(uniform * total, total)
     chosen = torch.searchsorted(reached, aim, right=True)
-    inside = groups.gather(1, chosen[:, :, None].expand(-1, -1, GROUP))[:, 0].cumsum(-1)
+    inside = groups.gather(1, chosen[:, :, None].expand(-1, -1, GROUP))[:, 0].double().cumsum(-1)
     rest = _short_of((aim - (reached - sums).gather(1, chosen)).clamp_min_(0), inside[:, -1:])
-    return chosen * GROUP + torch.searchsorted(inside, rest, right=True), total
+    return chosen * GROUP + torch.searchsorted(inside, rest, right=True), total.to(weights.dtype)
 
 
 def _short_of(aim: Tensor, end: Tensor) -> Tensor:
