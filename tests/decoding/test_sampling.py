@@ -18,7 +18,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_greedy_is_the_arg_max_with_its_probability():
     logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, 5.5, -1.0]])
-    tokens, confidence = sample(logits, 0.0, generator())
+    tokens, confidence = sample(logits.clone(), 0.0, generator())
     assert tokens.tolist() == [1, 1]
     torch.testing.assert_close(confidence, logits.softmax(-1)[:, 1])
 
@@ -34,7 +34,7 @@ def test_greedy_draws_no_noise():
 def test_samples_follow_the_softmax_at_their_temperature(temperature):
     logits = torch.tensor([1.0, 0.0, -1.0, 0.5])
     count = 40_000
-    tokens, confidence = sample(logits.expand(count, 4), temperature, generator())
+    tokens, confidence = sample(logits.repeat(count, 1), temperature, generator())
     shares = torch.bincount(tokens, minlength=4) / count
     torch.testing.assert_close(shares, (logits / temperature).softmax(-1), atol=0.012, rtol=0)
     # The confidence is the model's own probability, whatever the temperature.
@@ -46,7 +46,7 @@ def test_draws_by_groups_follow_the_softmax_too(temperature, monkeypatch):
     monkeypatch.setattr(sampling, "MANY", 512)
     logits = torch.randn(512, generator=generator(5))
     count = 60_000
-    tokens, confidence = sample(logits.expand(count, 512), temperature, generator())
+    tokens, confidence = sample(logits.repeat(count, 1), temperature, generator())
     shares = torch.bincount(tokens, minlength=512) / count
     expected = (logits / temperature).softmax(-1)
     assert float((shares - expected).abs().max()) < 6 * float((expected.max() / count).sqrt())
@@ -78,9 +78,9 @@ def test_rows_sampled_from_states_are_those_of_their_logits(monkeypatch):
 
 def test_seed_decides():
     logits = torch.zeros(20, 50)
-    first = sample(logits, 1.0, generator(1))[0]
-    assert torch.equal(first, sample(logits, 1.0, generator(1))[0])
-    assert not torch.equal(first, sample(logits, 1.0, generator(2))[0])
+    first = sample(logits.clone(), 1.0, generator(1))[0]
+    assert torch.equal(first, sample(logits.clone(), 1.0, generator(1))[0])
+    assert not torch.equal(first, sample(logits.clone(), 1.0, generator(2))[0])
 
 
 def test_noise_is_finite_and_has_gumbels_mean():
@@ -90,8 +90,8 @@ def test_noise_is_finite_and_has_gumbels_mean():
 
 
 def test_half_precision_logits_are_compared_in_float32():
-    logits = torch.tensor([[10.0, 10.0, -10.0]], dtype=torch.bfloat16)
-    _, confidence = sample(logits, 0.0, generator())
+    states = torch.tensor([[[10.0, 10.0, -10.0]]], dtype=torch.bfloat16)
+    _, confidence = sample_rows(states, torch.eye(3, dtype=torch.bfloat16), 0.0, generator())
     assert confidence.dtype == torch.float32
     assert float(confidence) == pytest.approx(0.5, abs=1e-6)
 

@@ -16,18 +16,26 @@ def gumbel(shape: torch.Size, generator: torch.Generator, device: torch.device) 
 
 
 def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw a token per row of ``[..., N]`` logits.
+    """Draw a token per row of float32 logits ``[n, N]``, which are overwritten.
 
     A draw at a temperature is what Gumbel-max gives (the softmax of ``logits / temperature``), taken from the
     cumulative sums instead: one random number per row in place of N.
 
     Returns:
-        tokens ``[...]`` at ``temperature`` (0: the arg-max), and their probability at temperature 1, which is the
+        tokens ``[n]`` at ``temperature`` (0: the arg-max), and their probability at temperature 1, which is the
         confidence that decides who is committed first.
     """
-    flat = logits.reshape(-1, logits.shape[-1]).to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-    tokens, confidence = _draw(flat, temperature, generator)
-    return tokens.view(logits.shape[:-1]), confidence.view(logits.shape[:-1])
+    highest, best = logits.max(-1, keepdim=True)
+    logits.sub_(highest)
+    if temperature <= 0:
+        return best[:, 0], logits.exp_().sum(-1).reciprocal_()
+    if temperature == 1:
+        weights = logits.exp_()
+        tokens, total = _pick(weights, generator)
+        return tokens[:, 0], (weights.gather(-1, tokens) / total)[:, 0]
+    weights = logits.exp()
+    tokens, _ = _pick(logits.div_(temperature).exp_(), generator)
+    return tokens[:, 0], weights.gather(-1, tokens)[:, 0] / weights.sum(-1)
 
 
 def sample_rows(
@@ -42,24 +50,9 @@ def sample_rows(
     parts = []
     for block in flat.split(max(1, rows)):
         found = torch.mm(block, head.t(), out=logits[: len(block)])
-        parts.append(_draw(found.float(), temperature, generator))
+        parts.append(sample(found.float(), temperature, generator))
     tokens, confidence = (torch.cat(part) for part in zip(*parts, strict=True))
     return tokens.view(batch, count), confidence.view(batch, count)
-
-
-def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Tokens and confidences ``[n]`` of logits ``[n, N]``, which are overwritten."""
-    highest, best = logits.max(-1, keepdim=True)
-    logits.sub_(highest)
-    if temperature <= 0:
-        return best[:, 0], logits.exp_().sum(-1).reciprocal_()
-    if temperature == 1:
-        weights = logits.exp_()
-        tokens, total = _pick(weights, generator)
-        return tokens[:, 0], (weights.gather(-1, tokens) / total)[:, 0]
-    weights = logits.exp()
-    tokens, _ = _pick(logits.div_(temperature).exp_(), generator)
-    return tokens[:, 0], weights.gather(-1, tokens)[:, 0] / weights.sum(-1)
 
 
 def _pick(weights: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
