@@ -91,7 +91,7 @@ setup(
         "matplotlib>=3.7",
         "mcap>=1.2",
         "numpy>=1.26",
-        "opencv-python-headless>=4.8",
+        "opencv-python-headless>=4.8,<5",
         "pin>=3.0",
         "pyyaml>=6.0",
         "rosbags>=0.10",
