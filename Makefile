@@ -34,19 +34,21 @@ endif
 
 CHECKED := $(wildcard udvla_ros/tokens udvla_ros/model udvla_ros/decoding udvla_ros/motion udvla_ros/policy udvla_ros/teleop)
 
-.PHONY: help setup demo test lint clean system-libraries
+.PHONY: help setup lock demo test test-newest lint clean system-libraries
 
 help:
 	@echo "make demo  [EPISODES=6] [SEED=0]                 run the arm in simulation; results in runs/demo/latest"
 	@echo "           [RECORD=1] [TELEOP=builtin]           with rosbags; with an operator who takes over"
 	@echo "make test  [JOBS=2] [PYTEST_ARGS=...]            run every test"
+	@echo "make test-newest                                 the same with the newest packages, in a venv of its own"
 	@echo "make lint                                        ruff and mypy"
-	@echo "make setup                                       only install, into $(VENV)"
+	@echo "make setup                                       only install, into $(VENV): the versions of requirements.lock"
+	@echo "make lock  [UPGRADE=1]                           write requirements.lock anew"
 	@echo "make clean                                       remove what was built (not $(VENV), not runs)"
 
 setup: $(STAMP)
 
-$(STAMP): setup.py constraints.txt Makefile
+$(STAMP): setup.py requirements.lock Makefile
 	@$(MAKE) --no-print-directory system-libraries
 	@if [ ! -x $(PY) ]; then \
 		if [ -z "$(PYTHON)" ]; then \
@@ -57,8 +59,15 @@ $(STAMP): setup.py constraints.txt Makefile
 		$(PYTHON) -m venv $(VENV_FLAGS) $(VENV) || exit 1; \
 	fi
 	@echo "setup: installing Python packages into $(VENV) (a few minutes the first time)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[$(EXTRAS)]"
 	@touch $@
+
+# Every package with its version, for Python 3.10 to 3.13 in one file. Rows stay as they are unless UPGRADE=1.
+lock: $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-annotate --no-emit-index-url \
+		--custom-compile-command "make lock" $(if $(filter-out 0,$(UPGRADE)),--upgrade) \
+		--constraint constraints.txt --output-file requirements.lock setup.py
 
 # apt only where it may run without a question; else the one line to type. Newer systems have dropped OSMesa:
 # each package by itself, and the check afterwards decides.
@@ -89,6 +98,15 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(PY) -m pytest -n $(JOBS) -m "not integration" $(PYTEST_ARGS)
 	$(PY) -m pytest -m integration --reruns 2 --reruns-delay 2 $(PYTEST_ARGS)
+
+# The canary: what the package index gives today, in a virtual environment of its own, without the lock.
+# A machine without a GPU names a torch: make test-newest TORCH=torch==2.13.0
+NEWEST := .venv-newest
+test-newest: system-libraries
+	$(PYTHON) -m venv --clear $(VENV_FLAGS) $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) -e ".[$(EXTRAS)]"
+	UDVLA_UNLOCKED=1 $(NEWEST)/bin/python -m pytest -n $(JOBS) -m "not integration" $(PYTEST_ARGS)
+	UDVLA_UNLOCKED=1 $(NEWEST)/bin/python -m pytest -m integration --reruns 2 --reruns-delay 2 $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
