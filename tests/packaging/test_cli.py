@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import subprocess
 import sys
 import types
@@ -78,9 +77,8 @@ def test_wrong_usage_is_2(command, arguments, capsys):
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
 def test_each_command_of_the_table_registers_itself(name):
-    module = importlib.import_module(cli.COMMANDS[name][0])
     subparsers = argparse.ArgumentParser().add_subparsers()
-    module.register(subparsers)
+    cli.register_of(cli.COMMANDS[name][0])(subparsers)
     assert list(subparsers.choices) == [name]
 
 

@@ -1,7 +1,7 @@
 """The ``udvla`` command: parse, import the one subcommand asked for, run it, turn errors into exit codes.
 
-A subcommand is a module with ``register(subparsers)`` that adds one parser of its name and
-``set_defaults(run=function)``; ``function(args)`` returns an exit code or None for success.
+A subcommand is a module with ``register(subparsers)``, or another function of it after a colon, that adds one parser
+of its name and ``set_defaults(run=function)``; ``function(args)`` returns an exit code or None for success.
 
 Exit codes: 0 done, 1 the command ran and its result is a failure, 2 wrong usage or a
 :class:`~udvla_ros.errors.UdvlaError` (one line on standard error), 130 interrupted.
@@ -12,14 +12,22 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from udvla_ros import __version__
 from udvla_ros.errors import UdvlaError
 
-# name -> (module, one line of help); the modules are imported only when they are the one asked for.
+# name -> (module[:function], one line of help); the modules are imported only when they are the one asked for.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("udvla_ros.cli.demo", "run the whole graph in simulation and write a report with pictures"),
+    "say": ("udvla_ros.cli.operate:register_say", "tell the running policy what to do"),
+    "engage": ("udvla_ros.cli.operate:register_engage", "give the arm to the policy: it moves"),
+    "hold": ("udvla_ros.cli.operate:register_hold", "let the arm come to rest"),
+    "stop": ("udvla_ros.cli.operate:register_stop", "stop the arm, latched until reset"),
+    "reset": ("udvla_ros.cli.operate:register_reset", "leave a stop: hold again"),
+    "status": ("udvla_ros.cli.operate:register_status", "who has the arm, and how the nodes are"),
+    "set": ("udvla_ros.cli.operate:register_set", "turn the policy's knobs while it runs"),
+    "scene": ("udvla_ros.cli.operate:register_scene", "set the simulated table anew"),
     "data": ("udvla_ros.cli.data", "generate and look at demonstration episodes"),
     "train": ("udvla_ros.cli.train", "train the vision tokeniser, the action tokeniser or the policy"),
     "distill": ("udvla_ros.cli.distill", "train a student that denoises in a few steps"),
@@ -68,6 +76,14 @@ def missing_module_line(error: ModuleNotFoundError) -> str | None:
     return f"needs the Python module {module}: pip install '{what}'"
 
 
+def register_of(entry: str) -> Callable[[argparse._SubParsersAction], None]:
+    """Return the function that an entry of the table names."""
+    module, _, function = entry.partition(":")
+    register: Callable[[argparse._SubParsersAction], None]
+    register = getattr(importlib.import_module(module), function or "register")
+    return register
+
+
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     """Return the parser with the chosen subcommand registered and the others as names with a line of help."""
     parser = argparse.ArgumentParser(
@@ -77,7 +93,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, line) in COMMANDS.items():
         if name == chosen:
-            importlib.import_module(module).register(subparsers)
+            register_of(module)(subparsers)
         else:
             subparsers.add_parser(name, help=line, add_help=False)
     return parser

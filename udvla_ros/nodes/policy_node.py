@@ -148,6 +148,8 @@ class PolicyNode(LifecycleNode):
             return
         self._end_patience()
         runtime.announce_ready(self, f"policy '{self._policy.config.name}' active, {waited:.1f} s after its start")
+        said = "" if self._instruction else "udvla say '...', then "
+        self.get_logger().info(f"next: {said}udvla engage")
 
     def _end_patience(self) -> None:
         if self._patience is not None:
