@@ -28,6 +28,9 @@ READY = "[ready]"
 PARENT_VARIABLE = "UDVLA_BRINGUP_PID"
 
 
+RESPAWN_DELAY = 2.0  # s
+
+
 class BringupError(UdvlaError):
     """A node ended or did not become ready in time."""
 
@@ -205,23 +208,30 @@ class Bringup:
         self._processes[name].signal(number)
 
     def wait(self) -> int:
-        """Return the exit code once an essential node has ended or all have; says so when one does."""
-        told: set[str] = set()
+        """Return the exit code once an essential node has ended or all have; says so when one does.
+
+        A node that may respawn is started again, unless it ended by itself with 0 or for what a restart cannot mend.
+        """
+        told: set[_Process] = set()
+        again: dict[str, float] = {}
         while True:
-            running = False
-            for name, process in self._processes.items():
+            for name, process in list(self._processes.items()):
                 code = process.code
-                if code is None:
-                    running = True
+                if code is None or process in told:
                     continue
-                if name in told:
+                told.add(process)
+                respawn = process.node.respawn and code not in (0, UdvlaError.exit_code) and not process.asked_to_stop
+                self._write(f"[bringup] {name} ended with code {code}" + ("; it is started again" if respawn else ""))
+                if respawn:
+                    again[name] = time.monotonic() + RESPAWN_DELAY
                     continue
-                told.add(name)
-                self._write(f"[bringup] {name} ended with code {code}")
                 self._note(process)
                 if process.node.essential:
                     return self.exit_code
-            if not running:
+            for name in [name for name, due in again.items() if time.monotonic() >= due]:
+                del again[name]
+                self.start([name])
+            if not again and all(process.code is not None for process in self._processes.values()):
                 return self.exit_code
             with self._changed:
                 self._changed.wait(0.5)

@@ -6,9 +6,13 @@ condition is false and finds the parameter files. Nothing here needs ROS.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
 
 from udvla_ros import resources
 from udvla_ros.errors import ConfigError
@@ -32,8 +36,9 @@ class NodeEntry:
 
     ``condition`` names an argument that must be true, ``unless`` an argument and the value that leaves the row
     out. An ``essential`` node takes the graph down with it;
-    the arbiter must outlive the policy, so the policy is not essential. ``niceness`` is added to the process's:
-    inference, which takes every core it gets, must not delay the arbiter.
+    the arbiter must outlive the policy, so the policy is not essential. One that may ``respawn`` is started again
+    when it dies, if the argument of that name says so. ``niceness`` is added to the process's: inference, which
+    takes every core it gets, must not delay the arbiter.
     """
 
     executable: str
@@ -46,6 +51,7 @@ class NodeEntry:
     condition: str | None = None
     unless: tuple[str, str] | None = None
     essential: bool = True
+    respawn: bool = False
     niceness: int = 0
 
 
@@ -61,7 +67,10 @@ class Graph:
 
 @dataclass(frozen=True)
 class ResolvedNode:
-    """A row ready to start: arguments filled in, parameter files found."""
+    """A row ready to start: arguments filled in, parameter files found.
+
+    ``parameters`` stand above the files: arguments that were given, and defaults that no file of the user's names.
+    """
 
     executable: str
     module: str
@@ -71,6 +80,7 @@ class ResolvedNode:
     parameter_files: tuple[str, ...] = ()
     parameters: Mapping[str, object] = field(default_factory=dict)
     essential: bool = True
+    respawn: bool = False
     niceness: int = 0
 
 
@@ -84,10 +94,11 @@ _COMMON = {
     "front_image": Argument("front/image_raw", "where the front camera's images come from"),
     "wrist_image": Argument("wrist/image_raw", "where the wrist camera's images come from"),
     "dry_run": Argument("false", "plan and show commands, but send the controller nothing"),
+    "respawn": Argument("true", "start policy_node again when it dies; the arm holds until it is engaged again"),
     "record": Argument("false", "start recorder_node: a bag for each episode"),
     "record_dir": Argument("runs/bags", "folder for the bags"),
     "record_auto": Argument("true", "record whenever the policy has the arm; false: only on ~/start"),
-    "params_file": Argument("", "a parameter file of your own, read after the shipped ones"),
+    "params_file": Argument("", "a parameter file of your own: stands above the defaults here, below what is given"),
 }
 
 # The topics of the shipped robot files to those of the cameras; a file with names of its own needs no arguments.
@@ -114,6 +125,7 @@ _POLICY = NodeEntry(
     ),
     condition="policy",
     essential=False,
+    respawn=True,
     niceness=5,
 )
 _SIM = NodeEntry(
@@ -219,14 +231,11 @@ def resolve(graph: str, arguments: Mapping[str, str] | None = None) -> list[Reso
     if graph not in GRAPHS:
         raise ConfigError(f"no graph '{graph}'; there are: {', '.join(GRAPHS)}")
     table = GRAPHS[graph]
-    unknown = set(arguments or ()) - set(table.arguments)
-    if unknown:
-        raise ConfigError(
-            f"graph '{graph}' has no argument {', '.join(sorted(unknown))}; "
-            f"there are: {', '.join(table.arguments)}"
-        )
-    values = {name: argument.default for name, argument in table.arguments.items()} | dict(arguments or {})
+    given = dict(arguments or {})
+    check_arguments(graph, given)
+    values = {name: argument.default for name, argument in table.arguments.items()} | given
     _check_teleop(values.get("teleop", "none"))
+    own = _parameter_file(values["params_file"])
     nodes = []
     for row in table.nodes:
         if row.unless is not None and values[row.unless[0]] == row.unless[1]:
@@ -234,6 +243,7 @@ def resolve(graph: str, arguments: Mapping[str, str] | None = None) -> list[Reso
         if row.condition is not None and not truth(values[row.condition], row.condition):
             continue
         files = [_fill(path, values) for path in row.parameter_files]
+        named = _named_for(own, row.name, _fill(row.namespace, values))
         nodes.append(
             ResolvedNode(
                 executable=row.executable,
@@ -243,13 +253,32 @@ def resolve(graph: str, arguments: Mapping[str, str] | None = None) -> list[Reso
                 remappings=tuple((_fill(a, values), _fill(b, values)) for a, b in row.remappings),
                 parameter_files=tuple(str(resources.find(path)) for path in files if path),
                 parameters={
-                    name: _typed(_fill(text, values), kind, name) for name, text, kind in row.parameters
+                    name: _typed(_fill(text, values), kind, name)
+                    for name, text, kind in row.parameters
+                    if name not in named or _arguments_in(text) & given.keys()
                 },
                 essential=row.essential,
+                respawn=row.respawn and truth(values["respawn"], "respawn"),
                 niceness=row.niceness,
             )
         )
     return nodes
+
+
+def check_arguments(graph: str, names: Collection[str]) -> None:
+    """Refuse arguments that a graph does not have.
+
+    Raises:
+        ConfigError: names them, and what was probably meant.
+    """
+    known = GRAPHS[graph].arguments
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        near = [word for name in unknown for word in difflib.get_close_matches(name, known, 1)]
+        meant = f" (did you mean {', '.join(near)}?)" if near else ""
+        raise ConfigError(
+            f"graph '{graph}' has no argument {', '.join(unknown)}{meant}; there are: {', '.join(known)}"
+        )
 
 
 def command_line(node: ResolvedNode, python: str) -> list[str]:
@@ -266,6 +295,31 @@ def command_line(node: ResolvedNode, python: str) -> list[str]:
     return [python, "-m", node.module, "--ros-args", *arguments]
 
 
+def _parameter_file(path: str) -> dict[str, object]:
+    """Read a parameter file: node name or pattern -> what it says of that node."""
+    if not path:
+        return {}
+    try:
+        content = yaml.safe_load(Path(resources.find(path)).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"params_file {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not all(
+        isinstance(said, dict) and isinstance(said.get("ros__parameters", {}), dict) for said in content.values()
+    ):
+        raise ConfigError(f"params_file {path}: not of the form 'node: {{ros__parameters: {{name: value}}}}'")
+    return content
+
+
+def _named_for(content: Mapping[str, object], node: str, namespace: str) -> set[str]:
+    """Return the parameters that a parameter file sets for one node."""
+    full = "/".join(["", *namespace.strip("/").split("/"), node]).replace("//", "/")
+    named: set[str] = set()
+    for pattern, said in content.items():
+        words = re.escape(pattern.strip("/")).split("/")
+        expression = "".join("(/[^/]+)*" if w == r"\*\*" else "/" + w.replace(r"\*", "[^/]+") for w in words)
+        if re.fullmatch(expression, full) or pattern == node:
+            named |= set(said.get("ros__parameters", {}))  # type: ignore[attr-defined]
+    return named
 
 
 def _check_teleop(device: str) -> None:
@@ -273,6 +327,10 @@ def _check_teleop(device: str) -> None:
         raise ConfigError(f"teleop:=keyboard: {NO_TERMINAL}")
     if device not in TELEOP:
         raise ConfigError(f"teleop:={device} is not one of {', '.join(TELEOP)}")
+
+
+def _arguments_in(template: str) -> set[str]:
+    return set(re.findall(r"\{(\w+)\}", template))
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ def main() -> int:
     if BEHAVIOUR == "deaf":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if BEHAVIOUR == "polite":
+    if BEHAVIOUR in ("polite", "once"):
         signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     if BEHAVIOUR != "mute":
         print(READY, "here", flush=True)

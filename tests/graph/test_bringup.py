@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,26 @@ def test_others_go_on_without_a_node_that_is_not_essential():
         bringup._processes["polite"].popen.wait(20.0)
     assert bringup.exit_code == 7
     assert any("die ended with code 7" in line for line in lines)
+
+
+def test_a_node_that_may_respawn_is_started_again(monkeypatch):
+    monkeypatch.setattr("udvla_ros.bringup.RESPAWN_DELAY", 0.0)
+    bringup, lines = make(node("polite"), replace(node("once", essential=False), respawn=True))
+    with bringup:
+        bringup.wait_ready(20.0)
+        first = bringup.pid("once")
+        bringup._processes["once"].signal(signal.SIGKILL)
+        waiter = threading.Thread(target=bringup.wait)
+        waiter.start()
+        with bringup._changed:
+            assert bringup._changed.wait_for(lambda: bringup.pid("once") != first, 20.0)
+        bringup.wait_ready(20.0)
+        bringup.kill("once", signal.SIGINT)
+        bringup.kill("polite", signal.SIGINT)
+        waiter.join(20.0)
+        assert not waiter.is_alive()
+    assert "[bringup] once ended with code -9; it is started again" in lines
+    assert bringup.exit_code == 0
 
 
 def test_a_killed_node_can_be_started_again():

@@ -18,11 +18,11 @@ class Recorded:
         self.args, self.kwargs = args, kwargs
 
 
-class Configuration(Recorded):
-    """Stands for ``LaunchConfiguration``; the context is a dictionary of given arguments."""
+class Context:
+    """Stands for ``LaunchContext``: what was given, and no argument vector."""
 
-    def perform(self, context):
-        return context[self.args[0]]
+    def __init__(self, **given: str) -> None:
+        self.launch_configurations, self.argv = given, ()
 
 
 @pytest.fixture
@@ -30,9 +30,7 @@ def stand_in(monkeypatch):
     """Put modules of the names that launch_table imports in place, each name a class of its own."""
     names = {
         "launch": ["LaunchContext", "LaunchDescription"],
-        "launch.actions": ["DeclareLaunchArgument", "EmitEvent", "OpaqueFunction", "SetEnvironmentVariable"],
-        "launch.events": ["Shutdown"],
-        "launch.substitutions": [],
+        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable"],
         "launch_ros": [],
         "launch_ros.actions": ["Node"],
     }
@@ -41,7 +39,6 @@ def stand_in(monkeypatch):
         for name in classes:
             setattr(made, name, type(name, (Recorded,), {}))
         monkeypatch.setitem(sys.modules, module, made)
-    sys.modules["launch.substitutions"].LaunchConfiguration = Configuration
 
 
 @pytest.mark.parametrize("name", graph.GRAPHS)
@@ -54,7 +51,10 @@ def test_description_declares_the_arguments_and_starts_the_rows(stand_in, name):
     assert defaults == {key: a.default for key, a in graph.GRAPHS[name].arguments.items()}
     variables = {entity.args[0] for entity in kinds.get("SetEnvironmentVariable", [])}
     assert ("ROS_AUTOMATIC_DISCOVERY_RANGE" in variables) == graph.GRAPHS[name].loopback
-    nodes = kinds["OpaqueFunction"][0].kwargs["function"](defaults | {"namespace": "left"})
+    take, start = (entity.kwargs["function"] for entity in kinds["OpaqueFunction"])
+    assert entities[0].kwargs["function"] is take  # before the defaults are there
+    take(Context(namespace="left"))
+    nodes = start(Context(**defaults))
     rows = graph.resolve(name, {"namespace": "left"})
     assert [node.kwargs["executable"] for node in nodes] == [row.executable for row in rows]
     for node, row in zip(nodes, rows, strict=True):

