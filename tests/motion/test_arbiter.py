@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from motion.rig import Rig
 
-from udvla_ros.errors import ConfigError
 from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.exchange import ArbiterOptions
 from udvla_ros.motion.guards import GUARDS
@@ -337,15 +336,13 @@ def test_what_was_commanded_is_remembered(rig):
     assert rig.arbiter.past(rig.now - 100.0) is None
 
 
-def test_options_come_from_the_robot_file_and_are_checked(ur5e):
+def test_options_come_from_the_robot_file(ur5e):
     from dataclasses import replace
 
     slow = replace(ur5e, arbiter={"policy_timeout": 9.0, "max_age": 8.0, "following_error": 0.2})
     arbiter = Arbiter(slow)
     assert arbiter.sources["policy"].timeout == 9.0 and arbiter.sources["teleop"] == SOURCES["teleop"]
     assert arbiter.safety.admission.max_age == 8.0 and arbiter.options.following_error == 0.2
-    with pytest.raises(ConfigError, match=r"arbiter\.folowing_error is not a key"):
-        Arbiter(replace(ur5e, arbiter={"folowing_error": 0.2}))
 
 
 @pytest.mark.parametrize("latency", [0.0, 0.02])

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udvla_ros.errors import ConfigError
 from udvla_ros.motion.plan import Plan
-from udvla_ros.motion.robot import RobotDescription
+
+if TYPE_CHECKING:
+    from udvla_ros.motion.robot import RobotDescription
+
+
+def _within(default: float | None, **bounds: float) -> Any:
+    """Return a field with its default and the bounds of what a robot file may say for it."""
+    return field(default=default, metadata=bounds)
 
 
 @dataclass(frozen=True)
@@ -31,30 +38,22 @@ class ArbiterOptions:
         policy_timeout, teleop_timeout: instead of those in the table of sources.
     """
 
-    joint_state_timeout: float = 0.5
-    clock_jump: float = 1.0
-    clock_back: float = 0.05
-    still: float = 0.05
-    lag: float = 0.05
-    following_error: float | None = None
-    release: float = 0.3
+    joint_state_timeout: float = _within(0.5, above=0.0, high=60.0)
+    clock_jump: float = _within(1.0, above=0.0, high=3600.0)
+    clock_back: float = _within(0.05, low=0.0, high=3600.0)
+    still: float = _within(0.05, above=0.0, high=10.0)
+    lag: float = _within(0.05, above=0.0, high=10.0)
+    following_error: float | None = _within(None, above=0.0, high=10.0)
+    release: float = _within(0.3, low=0.0, high=60.0)
     dry_run: bool = False
-    max_age: float = 2.0
-    lock_timeout: float = 0.0
-    policy_timeout: float | None = None
-    teleop_timeout: float | None = None
+    max_age: float = _within(2.0, above=0.0, high=3600.0)
+    lock_timeout: float = _within(0.0, low=0.0, high=3600.0)
+    policy_timeout: float | None = _within(None, above=0.0, high=3600.0)
+    teleop_timeout: float | None = _within(None, above=0.0, high=3600.0)
 
     @classmethod
     def of(cls, robot: RobotDescription) -> ArbiterOptions:
-        """Return the options of a robot file.
-
-        Raises:
-            ConfigError: a key of its ``arbiter`` section is unknown.
-        """
-        known = {f.name for f in fields(cls)}
-        for key in robot.arbiter:
-            if key not in known:
-                raise ConfigError(f"arbiter.{key} is not a key; known are {', '.join(sorted(known))}")
+        """Return the options of a robot file, which has been checked against the fields above."""
         return cls(**robot.arbiter)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from udvla_ros.errors import ObservationError
+from udvla_ros.motion.robot_file import Guards
 
 
 class ObservationRefused(ObservationError):
@@ -40,29 +41,6 @@ class Frames:
     stamp: float
     skew: float
     stamps: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Guards:
-    """When an observation is refused; a guard at 0 is off (not so the first two).
-
-    Args:
-        max_age: seconds between an image's stamp and now.
-        max_skew: seconds between the cameras' stamps.
-        frozen_after: seconds of exactly the same picture. A real sensor's noise never repeats; a rendered
-            scene at rest does, so a simulation leaves this off.
-        dark_below: mean brightness (0 to 255) under which a picture is black: a cap, a dead exposure.
-        bright_above: mean brightness above which it is washed out: an open exposure, the sun.
-        flat_below: spread (standard deviation of the numbers) under which it shows nothing: a covered lens, a
-            decoder's grey. A picture of a plain wall has noise of its own above 2.
-    """
-
-    max_age: float = 0.5
-    max_skew: float = 0.1
-    frozen_after: float = 0.0
-    dark_below: float = 2.0
-    bright_above: float = 253.0
-    flat_below: float = 0.0
 
 
 def why_blind(image: np.ndarray, guards: Guards) -> tuple[str, str]:
