@@ -41,11 +41,15 @@ class Kinematics:
         tcp_frame: name of a link or frame.
         base_frame: frame poses are expressed in.
 
+    Attributes:
+        urdf: the file that was read.
+
     Raises:
         ConfigError: the file, a joint or a frame is missing.
     """
 
     def __init__(self, urdf: str | Path, joints: Sequence[str], tcp_frame: str, base_frame: str) -> None:
+        self.urdf = Path(urdf)
         try:
             model = pin.buildModelFromUrdf(str(urdf))
         except (ValueError, RuntimeError) as error:

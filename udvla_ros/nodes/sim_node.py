@@ -31,6 +31,7 @@ from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Rate, Repo
 from udvla_ros.nodes.images import fill_image
 from udvla_ros.nodes.jtc import TrajectoryRejected
 from udvla_ros.nodes.messages import command_from_message
+from udvla_ros.nodes.sim_frames import Frames, optical_frame
 from udvla_ros.nodes.sim_robot import SimulatedRobot
 from udvla_ros.sim.scene import default_cameras
 from udvla_ros.sim.world import TabletopWorld
@@ -142,6 +143,7 @@ class SimNode(Node):
                 world, self.robot, self.get_parameter("interpolate_from_desired_state").value
             )
             self._reset(runtime.now(self))
+            self._frames = Frames(self, self.robot, world)
         except Exception as error:  # handed to the constructor, which runs in the main thread
             self._started.put(error)
             if world is not None:
@@ -229,8 +231,9 @@ class SimNode(Node):
         for name, publisher in self._cameras.items():
             message = fill_image(Image(), images[name], "rgb8")
             message.header.stamp = stamp
-            message.header.frame_id = f"{name}_camera_optical_frame"
+            message.header.frame_id = optical_frame(name)
             publisher.publish(message)
+            self._frames.publish(name, stamp)
         self._rates["images"].note(now)
 
     def close(self) -> None:
