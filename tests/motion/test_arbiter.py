@@ -61,6 +61,7 @@ def test_every_pair_of_mode_and_event_does_what_the_table_says(rig, mode, event)
         "reset": lambda: rig.act("reset"),
         "silence": lambda: rig.wait(2.2),
         "blind": lambda: (setattr(rig, "blind", True), rig.wait(1.2)),
+        "hand_over": lambda: rig.arbiter.hand_over("asked for", rig.now),
         "contested": lambda: [rig.arbiter.contest(source, "two writers", rig.now) for source in SOURCES],
     }[event]()
     if event == "touch" and mode is Mode.TELEOP:
@@ -512,3 +513,15 @@ def test_an_arm_that_is_where_it_is_commanded_sets_out_at_once(rig):
     rig.offer("policy", along(rig))
     rig.wait(0.04)
     assert rig.controller.state[0][0] > rig.robot.home[0]
+
+
+def test_a_hand_over_brakes_the_policy_and_is_nothing_to_others(rig):
+    moving(rig)
+    rig.arbiter.hand_over("monitor: what came was not foreseen", rig.now)
+    assert (rig.arbiter.mode, rig.arbiter.mode_reason) == (Mode.HOLD, "monitor: what came was not foreseen")
+    assert rig.offer("policy", along(rig)).kind == "not_engaged"
+    rig.settle()
+    rig.judge()
+    rig.act("engage", "teleop")
+    rig.arbiter.hand_over("late", rig.now)
+    assert rig.arbiter.mode is Mode.TELEOP

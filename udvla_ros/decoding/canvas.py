@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udvla_ros.decoding.interface import Decoded, DecodeOptions, Guess, StepStatistics
+from udvla_ros.decoding.interface import Decoded, DecodeOptions, Foreseen, Guess, StepStatistics
 from udvla_ros.errors import ConfigError
 from udvla_ros.model.backbone import Backbone, StaticCache
 from udvla_ros.model.compiled import choose
@@ -54,6 +54,7 @@ class Canvas:
     """
 
     converged: bool | None = None
+    foreseen: tuple[Tensor, Tensor, Tensor] | None = None
     begun: float | torch.cuda.Event = 0.0
 
     def __init__(
@@ -263,6 +264,7 @@ class CanvasDecoder:
             timings["action_ready"] = 1e3 * (canvas.ready - writing)
         return Decoded(
             visual, canvas.action_sequences(), timings, canvas.statistics(), canvas.cached, canvas.converged,
+            None if canvas.foreseen is None else Foreseen(*(part.cpu().numpy() for part in canvas.foreseen)),
         )  # fmt: skip
 
 

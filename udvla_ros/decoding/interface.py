@@ -103,6 +103,23 @@ class Guess:
 
 
 @dataclass(frozen=True)
+class Foreseen:
+    """What the first denoising step holds likely at each image slot, before any other slot is drawn.
+
+    ``codes`` ``[B, V, k]``: the most probable VQ codes; ``log_probs`` ``[B, V, k]`` theirs, ``rest`` ``[B, V]`` that of
+    each other code (nats).
+    """
+
+    codes: np.ndarray
+    log_probs: np.ndarray
+    rest: np.ndarray
+
+    def of(self, sample: int) -> Foreseen:
+        """Return what concerns one sample, without the first axis."""
+        return Foreseen(self.codes[sample], self.log_probs[sample], self.rest[sample])
+
+
+@dataclass(frozen=True)
 class StepStatistics:
     """One forward: tokens run (prefix included where it is not cached), tokens committed, mean confidence."""
 
@@ -120,7 +137,8 @@ class Decoded:
 
     ``visual`` ``[B, V]``: VQ codes of all future views (-1 with ``foresight: off``, and in the slots that a
     ``sketch`` leaves open); ``actions``: FAST codes per sample, without EOA; ``prefilled``: whether one more
-    forward filled the cache first; ``converged``: whether Jacobi reached its fixed point, ``None`` elsewhere.
+    forward filled the cache first; ``converged``: whether Jacobi reached its fixed point, ``None`` elsewhere;
+    ``foreseen``: ``None`` where the images are not denoised from nothing.
     """
 
     visual: np.ndarray
@@ -129,6 +147,7 @@ class Decoded:
     steps: list[StepStatistics] = field(default_factory=list)
     prefilled: bool = True
     converged: bool | None = None
+    foreseen: Foreseen | None = None
 
     @property
     def forwards(self) -> int:

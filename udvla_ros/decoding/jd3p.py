@@ -25,9 +25,11 @@ from torch import Tensor
 
 from udvla_ros.decoding.canvas import NONE_COMMITTED, OPEN, Canvas, CanvasDecoder, Committed
 from udvla_ros.decoding.interface import DecodeOptions, Guess
-from udvla_ros.decoding.sampling import gumbel, least_confident, most_confident, sample_rows
+from udvla_ros.decoding.sampling import gumbel, least_confident, likely, most_confident, sample_rows
 from udvla_ros.decoding.schedule import early_exit, masked_shares
 from udvla_ros.tokens.layout import Prefix
+
+LIKELY = 64  # codes per image slot whose probability is kept for those who hold the future against what comes
 
 
 class Denoising(Canvas):
@@ -149,6 +151,8 @@ class Denoising(Canvas):
 
     def commit_visual(self, states: Tensor, slots: Tensor, step: int, temperature: float) -> Committed:
         """Commit image tokens; return how many and the sum of their confidences."""
+        if self.foreseen is None and slots.shape[1] == self.visual.shape[1]:  # nothing is drawn yet
+            self.foreseen = likely(states, self.model.visual_head(), LIKELY)
         tokens, confidence = sample_rows(states, self.model.visual_head(), temperature, self.generator)
         before = self.visual.gather(1, slots)
         keep = int(self.visual_shares[step] * self.visual.shape[1])

@@ -55,6 +55,25 @@ def sample_rows(
     return tokens.view(batch, count), confidence.view(batch, count)
 
 
+def likely(states: Tensor, head: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the most probable codes of each row of ``states [B, n, H]`` under ``head [N, H]``, and what others have.
+
+    Returns:
+        codes ``[B, n, k]`` and their log-probabilities, ``k = min(count, N)``, and the log-probability ``[B, n]`` of
+        each code that is not among them, taken as equal.
+    """
+    size = len(head)
+    count = min(count, size)
+    parts = []
+    for block in states.reshape(-1, states.shape[-1]).split(max(1, BLOCK // size)):
+        log_probs = (block @ head.t()).float().log_softmax(-1)
+        found, codes = log_probs.topk(count, dim=-1)
+        rest = (1.0 - found.exp().sum(-1)).clamp_min(1e-9).div(max(size - count, 1)).log()
+        parts.append((codes, found, rest))
+    codes, found, rest = (torch.cat(part).unflatten(0, states.shape[:2]) for part in zip(*parts, strict=True))
+    return codes, found, rest
+
+
 def _pick(weights: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw an index per row of positive ``weights`` ``[n, N]`` by them; return it and the row's sum, ``[n, 1]`` each.
 

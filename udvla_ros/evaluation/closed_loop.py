@@ -111,12 +111,12 @@ class Judge(Protocol):
         """Look at the world after a control step."""
 
 
-class _Run:
+class Run:
     """One episode in one world."""
 
     def __init__(self, case: Case, world: TabletopWorld, judge: Judge, options: LoopOptions, trace: bool) -> None:
-        world.reset(sample_scene(case.seed, case.task, case.condition))
         self.case, self.world, self.judge, self._options = case, world, judge, options
+        self.set_out()
         self.steps = 0
         self.over = False
         self.refusals: Counter[str] = Counter()
@@ -125,6 +125,15 @@ class _Run:
         self._next: tuple[int, JointTargets] | None = None
         self._seen: dict[str, np.ndarray] = {}
         self.last: Any = None  # the last chunk that could be used
+
+    def set_out(self) -> None:
+        """Put the world as the episode begins."""
+        self.world.reset(sample_scene(self.case.seed, self.case.task, self.case.condition))
+
+    @property
+    def instruction(self) -> str:
+        """What the policy is told."""
+        return self.case.instruction
 
     def look(self) -> dict[str, np.ndarray]:
         """Return the images of now."""
@@ -201,6 +210,7 @@ class ClosedLoop:
         observe: makes the policy's observation of (images, instruction, stamp).
         decode: decoding options, handed to the policy as they are.
         options: how chunks follow each other.
+        begin: makes the run of a case.
     """
 
     def __init__(
@@ -211,8 +221,9 @@ class ClosedLoop:
         observe: Callable[[dict[str, np.ndarray], str, float], Any],
         decode: Any = None,
         options: LoopOptions | None = None,
+        begin: Callable[[Case, TabletopWorld, Judge, LoopOptions, bool], Run] = Run,
     ) -> None:
-        self._policy, self._space, self._worlds = policy, space, worlds
+        self._policy, self._space, self._worlds, self._begin = policy, space, worlds, begin
         self._observe, self._decode = observe, decode
         self._options = options or LoopOptions()
 
@@ -230,13 +241,13 @@ class ClosedLoop:
         """
         waiting = deque(enumerate(cases))
         free = list(self._worlds)
-        running: dict[int, _Run] = {}
+        running: dict[int, Run] = {}
         outcomes: dict[int, Outcome] = {}
         seeds = np.random.default_rng(self._options.seed)
         while waiting or running:
             while waiting and free:
                 index, case = waiting.popleft()
-                running[index] = _Run(case, free.pop(), judge(case), self._options, index < traces)
+                running[index] = self._begin(case, free.pop(), judge(case), self._options, index < traces)
             self._think(list(running.values()), int(seeds.integers(2**31)))
             for index, run in list(running.items()):
                 run.play()
@@ -246,9 +257,9 @@ class ClosedLoop:
                     done(outcomes[index])
         return [outcomes[index] for index in range(len(cases))]
 
-    def _think(self, runs: list[_Run], seed: int) -> None:
+    def _think(self, runs: list[Run], seed: int) -> None:
         """Look at each world and give each its chunk; one bad chunk does not spoil the others."""
-        seen = [self._observe(run.look(), run.case.instruction, run.steps * self._options.dt) for run in runs]
+        seen = [self._observe(run.look(), run.instruction, run.steps * self._options.dt) for run in runs]
         try:
             chunks = self._infer(seen, runs, seed)
         except UdvlaError:
@@ -261,7 +272,7 @@ class ClosedLoop:
         for run, chunk in zip(runs, chunks, strict=True):
             run.accept(chunk, self._space)
 
-    def _infer(self, seen: Sequence[Any], runs: Sequence[_Run], seed: int) -> Sequence[Any]:
+    def _infer(self, seen: Sequence[Any], runs: Sequence[Run], seed: int) -> Sequence[Any]:
         if not getattr(self._decode, "warm_start", 0):
             return self._policy.infer_batch(seen, self._decode, seed)
         return self._policy.infer_batch(seen, self._decode, seed, previous=[run.last for run in runs])

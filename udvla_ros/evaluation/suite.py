@@ -114,15 +114,15 @@ class Session:
         self.policy = policy or Policy.load(options.bundle, options.device, options.threads, runtime)
         self.decode = self.policy.check(self.policy.options(**options.decode))
         robot = RobotDescription.load(ROBOT)
-        self._space = check(self.policy.config, robot)
-        self._observe = lambda images, words, stamp: Observation(images, words, stamp)
+        self.space = check(self.policy.config, robot)
+        self.observe = lambda images, words, stamp: Observation(images, words, stamp)
 
     def __enter__(self) -> Session:
         self._context = worlds(self.options.batch)
         self.worlds = self._context.__enter__()
         dt = 1.0 / self.policy.config.control_hz
         loop = LoopOptions(self.options.loop.execute, self.options.loop.latency, dt, self.options.loop.seed)
-        self.loop = ClosedLoop(self.policy, self._space, self.worlds, self._observe, self.decode, loop)
+        self.loop = ClosedLoop(self.policy, self.space, self.worlds, self.observe, self.decode, loop)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -138,7 +138,7 @@ class Session:
         for seed in scene_seeds(count, 0):
             case = make_case(seed, Task("touch", "red"))
             world.reset(sample_scene(seed))
-            chunk = self.policy.infer(self._observe(world.render(), case.instruction, 0.0), self.decode, seed)
+            chunk = self.policy.infer(self.observe(world.render(), case.instruction, 0.0), self.decode, seed)
             timings.append(chunk.timings_ms)
         return stage_percentiles(timings)
 

@@ -145,6 +145,12 @@ class Arbiter:
         if self.mode is self.sources[source].mode:
             self._change("contested", reason, now)
 
+    def hand_over(self, reason: str, now: float) -> None:
+        """Take the arm from the policy, which asks for it; it must be engaged anew. Others keep the arm."""
+        now = self._advance(now)
+        if self.mode is Mode.POLICY:
+            self._change("hand_over", reason, now)
+
     def stalled(self, seconds: float, now: float) -> None:
         """Stop because nobody called for ``seconds``; the controller played on, so the plan in force still holds."""
         self._now = now

@@ -52,6 +52,7 @@ TRANSITIONS: dict[tuple[Mode, str], Mode] = {
     (Mode.POLICY, "touch"): Mode.TELEOP,
     (Mode.POLICY, "hold"): Mode.HOLD,
     (Mode.POLICY, "silence"): Mode.HOLD,
+    (Mode.POLICY, "hand_over"): Mode.HOLD,  # the policy itself, or its monitor, asks to be held
     (Mode.POLICY, "blind"): Mode.HOLD,  # joint states stopped coming
     (Mode.POLICY, "contested"): Mode.HOLD,  # two writers on its topic
     (Mode.TELEOP, "engage_teleop"): Mode.TELEOP,

@@ -45,6 +45,7 @@ LATE, ROOM = 0.025, 0.08  # s
 RECENT = 2.0  # s for which a refusal colours the diagnostics
 CHECK = 25  # ticks between looks at whether the controller is still there
 LOOK = 50  # ticks between looks for a latched emergency stop
+REASON = 200  # characters of a reason given by another node
 DRY_RUN = " (dry run: nothing is sent to the controller)"
 
 
@@ -106,6 +107,7 @@ class ArbiterNode(Node):
             self.create_subscription(
                 JointTrajectory, f"{source}/joint_trajectory", partial(self._on_offer, source), runtime.COMMAND_QOS
             )
+        self.create_subscription(String, "policy/hand_over", self._on_hand_over, runtime.COMMAND_QOS)
         self._lock = LockTopic(self, "emergency_stop", self._on_lock)
         arbiter = self.arbiter
         for name, act in {
@@ -144,6 +146,11 @@ class ArbiterNode(Node):
         elapsed = time.perf_counter() - begin
         self._costs["offer"].add(elapsed * 1e3)
         self._send(self._time(), late=elapsed > LATE)
+
+    def _on_hand_over(self, message: String) -> None:
+        now = self._time()
+        self.arbiter.hand_over(" ".join(message.data.split())[:REASON] or "the policy asks to be held", now)
+        self._send(now)
 
     def _on_lock(self, message: Bool) -> None:
         now = self._time()

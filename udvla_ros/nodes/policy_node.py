@@ -26,10 +26,11 @@ from udvla_ros.errors import ObservationError, UdvlaError
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import images, runtime
 from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Rate, Report, StageTimes
+from udvla_ros.nodes.foresight import Foresight
 from udvla_ros.nodes.inference import InferenceLoop, Result, Settings
 from udvla_ros.nodes.parameters import Parameters
 from udvla_ros.nodes.policy_output import PolicyOutput
-from udvla_ros.nodes.policy_parts import RUNTIME, TABLE, decode_options, load_policy, make_observation
+from udvla_ros.nodes.policy_parts import RUNTIME, TABLE, decode_options, folder_of, load_policy, make_observation
 from udvla_ros.policy import contract
 from udvla_ros.policy.knobs import KNOBS, differences, parameters_of
 from udvla_ros.policy.observe import CommandHistory, ObservationBuffer
@@ -75,6 +76,7 @@ class PolicyNode(LifecycleNode):
         self.parameters = Parameters(self, TABLE, check=self._check, changed=self._on_parameters)
         self._instruction = self.parameters["instruction"]
         self._out = PolicyOutput(self)
+        self._foresight = Foresight(self, self.parameters.values, self._on_alarm)
         self._diagnostics = Diagnostics(self, self.parameters["bundle"], self._report)
 
     # -- lifecycle ---------------------------------------------------------------------------------------
@@ -109,6 +111,9 @@ class PolicyNode(LifecycleNode):
         self._history = CommandHistory(len(robot.joints))
         self._rates |= {name: Rate() for name in cameras}
         self._out.open(cameras)
+        missing = self._foresight.open(policy, robot, folder_of(values["bundle"]))
+        if missing and values["monitor"] != "none":
+            self.get_logger().warning(missing)
         self._loop = InferenceLoop(
             policy, space, self._observations, self._history, self._settings, self._observe,
             self._on_result, self._on_refusal, self._on_bug, lambda: runtime.now(self),
@@ -224,6 +229,7 @@ class PolicyNode(LifecycleNode):
 
     def _on_mode(self, message: String) -> None:
         self._mode = message.data
+        self._foresight.reset()
         self._decide()
 
     def _on_instruction(self, message: String) -> None:
@@ -256,6 +262,7 @@ class PolicyNode(LifecycleNode):
     def _check(self, values: dict[str, Any]) -> None:
         if self._policy is not None:
             self._options(self._policy, values)
+            self._foresight.check(values)
 
     def _on_parameters(self, changed: dict[str, Any]) -> None:
         if changed.get("instruction"):
@@ -290,8 +297,13 @@ class PolicyNode(LifecycleNode):
             "bundle_hash": self._policy.hash,
         }
         self._out.publish(result, self._robot, about)
+        self._foresight.update(result)
         if "image_decode" in result.chunk.timings_ms:  # painted last, for those who look
             self._latencies.add({"image_decode": result.chunk.timings_ms["image_decode"]})
+
+    def _on_alarm(self, text: str) -> None:
+        self.get_logger().warning(text)
+        self._diagnostics.publish()
 
     def _on_refusal(self, kind: str, text: str) -> None:
         now = runtime.now(self)
@@ -325,10 +337,14 @@ class PolicyNode(LifecycleNode):
         values |= {f"{n}_age_s": "never" if a is None else a for n, a in self._observations.ages(now).items()}
         values["superseded"] = self._loop.superseded if self._loop else 0
         values["bundle_hash"] = self._policy.hash
+        values |= self._foresight.report()
         if now - self._refused_at < RECENT:
             return WARN, f"no chunk: {self._refusal}", values
         if not self._active:
             return OK, "configured, not active", values
+        doubt = self._foresight.last.reason if self._foresight.last else ""
+        if doubt:
+            return WARN, f"monitor: {doubt}", values
         return OK, "running" if self._mode in (None, ENGAGED) else f"waiting, mode is {self._mode}", values
 
     def autostart(self) -> None:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from udvla_ros.errors import ConfigError
+from udvla_ros.nodes import foresight
 from udvla_ros.nodes.parameters import Entry
 from udvla_ros.policy.knobs import KNOBS, options_of
+from udvla_ros.resources import find
 
 RUNTIME = ("threads", "dtype", "weights", "compile")  # how inference runs here: chosen at start, for good
 TABLE = (
@@ -42,6 +46,7 @@ TABLE = (
     *(Entry(k.name, k.default, k.description, k.low, k.high, k.choices) for k in KNOBS),
     Entry("execute_steps", 0, "steps played before the next observation; 0: half a chunk", 0, 64),
     Entry("base_seed", 0, "seed from which each inference's seed is drawn", 0, 2**31 - 1),
+    *foresight.TABLE,
 )  # fmt: skip
 
 
@@ -58,6 +63,14 @@ def load_policy(bundle: str, device: str, runtime: Mapping[str, Any]) -> Any:
     # One core stays free for the arbiter and the driver: a late command is a step in the arm's motion.
     threads = runtime["threads"] or max(1, (os.cpu_count() or 2) - 1)
     return Policy.load(bundle, device, runtime=RuntimeOptions(**{**runtime, "threads": threads}))
+
+
+def folder_of(bundle: str) -> Path | None:
+    """Return where a bundle lies; None where the policy is none that lies here."""
+    try:
+        return find(bundle)
+    except ConfigError:
+        return None
 
 
 def decode_options(policy: Any, values: dict[str, Any]) -> Any:

@@ -31,7 +31,7 @@ from udvla_ros.nodes.recorder_parts import TABLE, DecoderQuestion, check_room, f
 from udvla_ros.nodes.taps import Taps
 from udvla_ros.rollouts.bags.auto import Automatic
 from udvla_ros.rollouts.bags.jpeg import Compressor
-from udvla_ros.rollouts.bags.labels import MODE, TOLD, Labels
+from udvla_ros.rollouts.bags.labels import HAND_OVER, MODE, TOLD, Labels
 from udvla_ros.rollouts.bags.recording import Recording
 from udvla_ros.rollouts.bags.ring import Latched, Ring
 from udvla_ros.rollouts.bags.source import Sample, Source, text_of
@@ -70,6 +70,7 @@ class RecorderNode(Node):
         self._state, self._recording, self._labels = State.IDLE, None, None
         self._ends_at: float | None = None  # when what is on its way has come, and the recording may end
         self._event = ""
+        self._handed_over = False
         self._began = 0.0
         self._taken = 0
         self._idle = threading.Event()
@@ -235,6 +236,10 @@ class RecorderNode(Node):
 
     def _step(self, now: float) -> None:
         self._take(self._taps.drain())
+        if self._handed_over:  # what led to it is kept, in the episode or else by itself
+            self._handed_over = False
+            if self._state is State.IDLE:
+                self._snapshot()
         if now >= self._next_survey:
             self._next_survey = now + SURVEY
             self._taps.survey()
@@ -291,6 +296,7 @@ class RecorderNode(Node):
         except ValueError:
             return
         self._last_told[name] = text
+        self._handed_over |= name == HAND_OVER
         if name == MODE:
             self._auto.hear(text, time.monotonic())
         if self._labels is not None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from udvla_ros.decoding.guess import remaining
-from udvla_ros.decoding.interface import DecodeOptions, Decoder, Guess
+from udvla_ros.decoding.interface import DecodeOptions, Decoder, Foreseen, Guess
 from udvla_ros.decoding.registry import make_decoder
 from udvla_ros.errors import BundleError, ObservationError
 from udvla_ros.model.checkpoint import Bundle, BundleConfig
@@ -55,6 +55,8 @@ class ActionChunk:
             (until all actions are final), ``total``. ``image_decode`` joins them when the pictures are asked for.
         statistics: forwards, steps and confidences of the decoder, and whether Jacobi ``converged``.
         codes: what was decoded, for the guess at the next chunk: VQ codes of the future ``[V]``, FAST codes.
+        seen: VQ codes ``[V]`` of the images it was made of, in the order of those of the future.
+        foreseen: how likely each code of the future was held (of one sample, without the batch), if that is known.
     """
 
     actions: np.ndarray
@@ -63,6 +65,8 @@ class ActionChunk:
     timings_ms: dict[str, float]
     statistics: dict[str, Any] = field(default_factory=dict)
     codes: tuple[np.ndarray, list[int]] | None = None
+    seen: np.ndarray | None = None
+    foreseen: Foreseen | None = None
     _paint: Callable[[], dict[str, np.ndarray]] = field(default=dict, repr=False)
 
     @cached_property
@@ -120,6 +124,11 @@ class Policy:
     def device(self) -> torch.device:
         """Where it computes."""
         return self.bundle.backbone.device
+
+    @cached_property
+    def codebook(self) -> np.ndarray:
+        """The vectors of the VQ codes, float32 ``[N, D]``."""
+        return self.bundle.vision.embeddings.cpu().float().numpy()
 
     @property
     def hash(self) -> str:
@@ -244,6 +253,8 @@ class Policy:
         return [
             ActionChunk(
                 actions[row], dt, o.stamp, dict(timings), statistics, (decoded.visual[row], decoded.actions[row]),
+                np.concatenate([codes[view.name][row].ravel() for view in self.config.views]),
+                None if decoded.foreseen is None else decoded.foreseen.of(row),
                 partial(self._paint, decoded.visual[row]),
             )
             for row, o in enumerate(observations)

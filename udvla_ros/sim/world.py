@@ -57,11 +57,11 @@ class TabletopWorld:
         self._dof = np.array([j.dofadr[0] for j in joints])
         self._drivers = [self.model.joint(f"gripper/{s}_driver_joint").qposadr[0] for s in ("left", "right")]
         self._fingers = self.model.actuator("gripper/fingers_actuator").id
-        self._cubes = {c: self.model.joint(f"cube_{c}") for c in COLOURS}
+        self.cubes = {c: self.model.joint(f"cube_{c}") for c in COLOURS}
         self._site = self.model.site("tcp").id
-        self._loose = {name: self.model.body(name).mocapid[0] for name in ("tray", *DISTRACTORS)}
+        self.loose = {name: self.model.body(name).mocapid[0] for name in ("tray", *DISTRACTORS)}
         self.tray: np.ndarray | None = None  # centre (x, y) in m of the tray, where there is one
-        self._appearance = Appearance(self.model)
+        self.appearance = Appearance(self.model)
         self.touched: list[str] = []  # cubes the gripper touched since the last mark, in order
         self._sides: dict[str, set[int]] = {}  # cube -> parts of the gripper that touch it now
         self._excused: set[str] = set()
@@ -121,11 +121,11 @@ class TabletopWorld:
 
     def cube_poses(self) -> np.ndarray:
         """Return position and quaternion (w first) of each cube [3, 7], in the order of ``colours``."""
-        return np.stack([self.data.qpos[j.qposadr[0] : j.qposadr[0] + 7] for j in self._cubes.values()])
+        return np.stack([self.data.qpos[j.qposadr[0] : j.qposadr[0] + 7] for j in self.cubes.values()])
 
     def cube_position(self, colour: str) -> np.ndarray:
         """Return the centre of one cube [3], m."""
-        start = self._cubes[colour].qposadr[0]
+        start = self.cubes[colour].qposadr[0]
         return self.data.qpos[start : start + 3].copy()
 
     # -- acting ----------------------------------------------------------------------------------------
@@ -140,12 +140,12 @@ class TabletopWorld:
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:] = self._settled[float(closed)]
         self.data.qpos[self._qpos] = start
-        for colour, joint in self._cubes.items():
+        for colour, joint in self.cubes.items():
             x, y, yaw = scene.cubes[colour]
             at = joint.qposadr[0]
             self.data.qpos[at : at + 7] = [x, y, CUBE_HALF, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
         self._furnish(scene)
-        self._appearance.show(scene)
+        self.appearance.show(scene)
         self._q_command, self._gripper_target, self._gripper_ramp = start, float(closed), float(closed)
         self._write_controls(start)
         self._sides, self.touched, self._excused = {}, [], set()
@@ -219,7 +219,7 @@ class TabletopWorld:
         """Return ``qpos`` with the gripper's linkage at rest, open or closed, the arm at home."""
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self._qpos] = self.home
-        for i, joint in enumerate(self._cubes.values()):
+        for i, joint in enumerate(self.cubes.values()):
             self.data.qpos[joint.qposadr[0] : joint.qposadr[0] + 3] = [0.3, 0.4 + 0.1 * i, CUBE_HALF]
         self.data.ctrl[:6], self.data.ctrl[self._fingers] = self.home, 255.0 * gripper
         mujoco.mj_step(self.model, self.data, self.physics_hz)
@@ -228,7 +228,7 @@ class TabletopWorld:
     def _furnish(self, scene: Scene) -> None:
         """Put the tray and the distractors where the scene has them, and the rest away."""
         self.tray = None if scene.tray is None else np.array(scene.tray)
-        for name, index in self._loose.items():
+        for name, index in self.loose.items():
             at = (0.0, 0.0, AWAY)
             if name == "tray" and scene.tray is not None:
                 at = (*scene.tray, 0.0)

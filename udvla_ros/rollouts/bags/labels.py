@@ -10,10 +10,10 @@ from typing import Any
 from udvla_ros.rollouts.bags.states import FAILURE, SUCCESS, UNKNOWN
 
 # Relative names of the topics that tell it.
-INSTRUCTION, CHUNK_INFO, MODE, SIM_EPISODE = (
-    "instruction", "policy_node/chunk_info", "arbiter/mode", "sim_node/episode",
+INSTRUCTION, CHUNK_INFO, MODE, SIM_EPISODE, HAND_OVER = (
+    "instruction", "policy_node/chunk_info", "arbiter/mode", "sim_node/episode", "policy/hand_over",
 )  # fmt: skip
-TOLD = (INSTRUCTION, CHUNK_INFO, MODE, SIM_EPISODE)
+TOLD = (INSTRUCTION, CHUNK_INFO, MODE, SIM_EPISODE, HAND_OVER)
 _SIM_OUTCOMES = {"succeeded": SUCCESS, "failed": FAILURE}
 
 
@@ -31,6 +31,7 @@ class Labels:
     outcome: str = ""
     labelled_by: str = ""
     error: str = ""
+    handed_over: str = ""
     _sim: str = ""
 
     def hear(self, topic: str, text: str) -> None:
@@ -40,6 +41,8 @@ class Labels:
         elif topic == CHUNK_INFO and not self.bundle_hash:
             said = _mapping(text)
             self.bundle, self.bundle_hash = str(said.get("bundle", "")), str(said.get("bundle_hash", ""))
+        elif topic == HAND_OVER:
+            self.handed_over = text
         elif topic == SIM_EPISODE and not self._sim:
             self._sim = _SIM_OUTCOMES.get(str(_mapping(text).get("state")), "")
 
@@ -65,6 +68,7 @@ class Labels:
             "outcome": self.outcome,
             "labelled_by": self.labelled_by,
             "error": self.error,
+            "handed_over": self.handed_over,
         }
         return {key: value for key, value in found.items() if value}
 

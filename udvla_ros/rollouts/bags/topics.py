@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 # Relative names; absolute ones stay where they are in every namespace.
 ALWAYS = (
     "arbiter/command", "arbiter/mode", "arbiter/mode_reason", "instruction", "emergency_stop",
-    "policy_node/chunk_info", "policy_node/predicted_image", "sim_node/episode", "robot_description",
-    "/diagnostics", "/parameter_events", "/tf_static",
+    "policy_node/chunk_info", "policy_node/predicted_image", "policy_node/scores", "policy/hand_over",
+    "sim_node/episode", "robot_description", "/diagnostics", "/parameter_events", "/tf_static",
 )  # fmt: skip
 
 
