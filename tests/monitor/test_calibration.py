@@ -16,8 +16,12 @@ def episode(rng: np.random.Generator, success: bool = True, shift: float = 0.0, 
     count = int(rng.integers(10, 20))
     told = np.abs(rng.normal(size=count)) + shift * (np.arange(count) > count // 2)
     noise = rng.random(count)
-    scores = [{"disagreement": float(a), "reversals": float(b), "elapsed": 0.4 * i} for i, (a, b) in enumerate(zip(told, noise, strict=True))]
-    return ScoredEpisode(kind, "", -1, success, "", 0.4 * count, [0.4 * i for i in range(count)], scores)
+    times = [0.4 * i for i in range(count)]
+    scores = [
+        {"disagreement": float(a), "reversals": float(b), "elapsed": t}
+        for a, b, t in zip(told, noise, times, strict=True)
+    ]
+    return ScoredEpisode(kind, "", -1, success, "", 0.4 * count, times, scores)
 
 
 def episodes(count: int, seed: int = 0, **more) -> list[ScoredEpisode]:
@@ -27,12 +31,13 @@ def episodes(count: int, seed: int = 0, **more) -> list[ScoredEpisode]:
 
 def alarms(watch: Watch, episode: ScoredEpisode) -> bool:
     watch = watch.anew()
-    return any([watch.update(scores).alarm for scores in episode.scores])
+    return any(watch.update(scores).alarm for scores in episode.scores)
 
 
 @pytest.mark.parametrize("patience", [1, 3])
 def test_false_alarms_stay_within_the_rate_and_failures_are_seen(patience):
-    calibration = fit([*episodes(400), *episodes(60, 1, success=False, shift=3.0)], "5c417", rate=0.1, patience=patience)
+    failed = episodes(60, 1, success=False, shift=3.0)
+    calibration = fit([*episodes(400), *failed], "5c417", rate=0.1, patience=patience)
     watch = Watch(calibration)
     false = np.mean([alarms(watch, e) for e in episodes(600, 2)])
     seen = np.mean([alarms(watch, e) for e in episodes(100, 3, success=False, shift=3.0)])
@@ -98,12 +103,12 @@ def test_the_file_knows_its_bundle(tmp_path):
     made = fit(episodes(80), "5c417", 0.1)
     made.save(tmp_path)
     assert Calibration.load(tmp_path, "5c417") == made
-    with pytest.raises(ConfigError, match="fitted to bundle 5c417 and this one is 0ther.*udvla monitor fit"):
+    with pytest.raises(ConfigError, match=r"fitted to bundle 5c417 and this one is 0ther.*udvla monitor fit"):
         Calibration.load(tmp_path, "0ther")
     (tmp_path / "monitor.json").write_text("{}")
-    with pytest.raises(ConfigError, match="udvla monitor fit"):
+    with pytest.raises(ConfigError, match=r"udvla monitor fit"):
         Calibration.load(tmp_path, "5c417")
-    with pytest.raises(ConfigError, match="has no monitor.json"):
+    with pytest.raises(ConfigError, match=r"has no monitor\.json"):
         Calibration.load(tmp_path / "elsewhere", "5c417")
 
 

@@ -10,9 +10,10 @@ from udvla_ros.monitor.scores import Look, Scorer, excess, hardest
 
 DT, STEPS, VIEWS = 0.1, 8, {"front": 3, "wrist": 2}
 CODEBOOK = np.eye(4)
+CODES = (0, 1, 2, 3, 0)
 
 
-def look(stamp: float, start=(0.0, 0.0, 0.0), step=(0.01, 0.0, 0.0), seen=(0, 1, 2, 3, 0), future=(0, 1, 2, 3, 0), **more):
+def look(stamp: float, start=(0.0, 0.0, 0.0), step=(0.01, 0.0, 0.0), seen=CODES, future=CODES, **more):
     way = np.array(start) + np.arange(STEPS + 1)[:, None] * np.array(step)
     return Look(stamp, DT, way, more.pop("closed", np.zeros(STEPS)), np.array(seen), np.array(future), **more)
 
