@@ -6,15 +6,11 @@ condition is false and finds the parameter files. Nothing here needs ROS.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import yaml
-
-from udvla_ros import resources
+from udvla_ros import resources, schema
 from udvla_ros.errors import ConfigError
 from udvla_ros.teleop.terminal import NO_TERMINAL
 
@@ -274,11 +270,7 @@ def check_arguments(graph: str, names: Collection[str]) -> None:
     known = GRAPHS[graph].arguments
     unknown = sorted(set(names) - set(known))
     if unknown:
-        near = [word for name in unknown for word in difflib.get_close_matches(name, known, 1)]
-        meant = f" (did you mean {', '.join(near)}?)" if near else ""
-        raise ConfigError(
-            f"graph '{graph}' has no argument {', '.join(unknown)}{meant}; there are: {', '.join(known)}"
-        )
+        raise ConfigError(f"graph '{graph}' has no argument {unknown[0]}; {schema.meant(unknown[0], known)}")
 
 
 def command_line(node: ResolvedNode, python: str) -> list[str]:
@@ -299,14 +291,11 @@ def _parameter_file(path: str) -> dict[str, object]:
     """Read a parameter file: node name or pattern -> what it says of that node."""
     if not path:
         return {}
-    try:
-        content = yaml.safe_load(Path(resources.find(path)).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"params_file {path}: {' '.join(str(error).split())}") from None
+    content = schema.read_yaml(resources.find(path)) or {}
     if not isinstance(content, dict) or not all(
         isinstance(said, dict) and isinstance(said.get("ros__parameters", {}), dict) for said in content.values()
     ):
-        raise ConfigError(f"params_file {path}: not of the form 'node: {{ros__parameters: {{name: value}}}}'")
+        raise ConfigError(f"{path}: not of the form 'node: {{ros__parameters: {{name: value}}}}'")
     return content
 
 

@@ -117,7 +117,7 @@ def test_a_misspelt_argument_is_refused(ros2_launch):
     process = ros2_launch("policy", "dryrun:=true")
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "no argument dryrun (did you mean dry_run?)" in output and "started" not in output
+    assert "no argument dryrun; did you mean dry_run?" in output and "started" not in output
 
 
 def test_an_argument_of_an_including_file_is_no_mistake(ros2_launch, tmp_path, repository):
