@@ -31,6 +31,7 @@ class Recording:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.name = folder.name
         with Bag(folder) as bag:
             self.robot = robot_of(bag)
             self.labels, self.start, self.seconds = bag.labels, bag.start * 1e-9, bag.duration
@@ -57,7 +58,7 @@ class Recording:
 
     def first(self) -> list[News]:
         """Return what a page has to know of it."""
-        told = {"seconds": round(self.seconds, 2), "start": self.start, "labels": self.labels}
+        told = {"name": self.name, "seconds": round(self.seconds, 2), "start": self.start, "labels": self.labels}
         return [about(self.robot), News("recording", told)]
 
 

@@ -139,11 +139,11 @@ class Server:
             found = web.HTTPSeeOther("/")
             found.set_cookie(COOKIE, self.token, httponly=True, samesite="Strict", max_age=86400)
             found.headers.update(HEADERS)
-            return found
+            raise found
         return web.FileResponse(PAGE / "index.html")
 
     async def _episodes(self, request: web.Request) -> web.Response:
-        return web.json_response({"first": self._episode, "episodes": await self._players.listed()})
+        return web.json_response({"episodes": await self._players.listed()})
 
     async def _asked(self, request: web.Request) -> web.Response:
         if request.content_type != "application/json":
@@ -160,7 +160,7 @@ class Server:
 
     # -- what is told ----------------------------------------------------------------------------------------
     async def _socket(self, request: web.Request) -> web.StreamResponse:
-        name = request.query.get("episode", "")
+        name = request.query.get("episode", "") or self._episode
         viewer = None if name else self._hub.enter()
         try:
             player = await self._players.open(name) if name else None

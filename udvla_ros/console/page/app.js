@@ -8,7 +8,7 @@ const { id, news } = panels;
 const HISTORY = 600;
 const ARMED = 3000; // ms in which a second press counts
 const WAITS = [500, 1000, 2000, 3000]; // ms before it connects again
-let episode = new URLSearchParams(location.search).get("episode") ?? "";
+const episode = new URLSearchParams(location.search).get("episode") ?? "";
 let socket = null, tries = 0;
 
 // -- told -------------------------------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ function told({ key, value }) {
 
 function link(on) {
   id("link").dataset.on = on;
-  id("link").textContent = on ? (episode ? "a recording" : "live") : "not connected";
+  id("link").textContent = on ? (get("recording") ? "a recording" : "live") : "not connected";
 }
 
 on("robot", () => cameras.make(id("cameras"), get("robot").cameras));
@@ -60,12 +60,13 @@ on("episode", () => {
   if (state === "succeeded" || state === "failed") news(`scene ${number}, ${task}: ${state} after ${seconds} s, ${reason}`, state === "failed" ? "warn" : "");
 });
 on("recording", () => {
-  const { seconds, labels } = get("recording");
+  const { name, seconds, labels } = get("recording");
+  link(true);
   id("time").hidden = false;
   id("slider").max = seconds;
   document.body.dataset.recording = true;
   for (const part of document.querySelectorAll("[data-live]")) part.hidden = true;
-  news(`${episode}: ${labels.outcome ?? "not labelled"}`);
+  news(`${name}: ${labels.outcome ?? "not labelled"}`);
 });
 on("time", () => {
   const { at, plays } = get("time");
@@ -176,8 +177,4 @@ addEventListener("keydown", (event) => {
 
 dress();
 panels.recorder();
-if (!episode) {
-  const { first } = await (await fetch("/episodes")).json();
-  episode = first;
-}
 connect();

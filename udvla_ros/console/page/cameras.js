@@ -85,7 +85,6 @@ function draw(canvas, picture) {
 function fit(canvas, width, height) {
   if (canvas.width === width && canvas.height === height) return;
   canvas.width = width; canvas.height = height;
-  canvas.style.aspectRatio = `${width} / ${height}`;
   canvas.classList.toggle("small", width < 200);
 }
 

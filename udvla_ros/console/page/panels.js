@@ -98,7 +98,7 @@ function knob(node, range, value, act) {
 
 export function recorder() {
   const said = get("recorder");
-  id("recorder").textContent = said ? [said.state?.toLowerCase(), said.outcome, said.fault].filter(Boolean).join(", ") : "no recorder runs";
+  id("recorder").textContent = said ? [said.state?.toLowerCase(), said.last?.outcome, said.error].filter(Boolean).join(", ") : "no recorder runs";
   for (const name of ["record", "success", "failure", "discard", "snapshot"]) document.querySelector(`[data-do="${name}"]`).disabled = !said;
 }
 
