@@ -12,7 +12,7 @@ import torch
 
 from udvla_ros.errors import BundleError, ConfigError, ObservationError, TokenError
 from udvla_ros.policy import DecodeOptions, Observation, Policy
-from udvla_ros.policy.policy import fitted
+from udvla_ros.policy.convention import fitted
 from udvla_ros.tokens.layout import View
 
 SENTENCE = "touch the red cube"

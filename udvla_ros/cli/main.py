@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("udvla_ros.cli.data", "generate and look at demonstration episodes"),
     "train": ("udvla_ros.cli.train", "train the vision tokeniser, the action tokeniser or the policy"),
     "distill": ("udvla_ros.cli.distill", "train a student that denoises in a few steps"),
+    "convert": ("udvla_ros.cli.convert", "turn downloaded UD-VLA weights into a bundle"),
     "eval": ("udvla_ros.cli.eval", "measure success in closed loop without ROS"),
     "bag": ("udvla_ros.cli.bag", "look at recorded episodes, mend them, export them for training"),
     "doctor": ("udvla_ros.cli.doctor", "check a running robot against its file, and say what to mend"),

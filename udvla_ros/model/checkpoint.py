@@ -43,6 +43,8 @@ PARTS = (
 )  # fmt: skip
 SPACES = ("tcp_delta", "joint_absolute", "joint_delta")
 FRAMES = ("base", "tcp")
+ROTATIONS = ("rotvec", "euler_xyz")
+RESIZES = ("area", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,12 @@ class ActionConvention:
         frame: ``base`` or ``tcp``: in which frame a TCP delta is expressed.
         chunk, dimensions: steps per chunk and values per step.
         control_hz: rate at which the steps are due.
-        gripper: index of the gripper's dimension, binarised by sign; ``None`` where there is none.
+        gripper: index of the gripper's dimension; ``None`` where there is none.
+        gripper_threshold: of the data's gripper values, which are binarised there: 1 above, ``2 threshold - 1`` below
+            (-1 and 1 around 0, 0 and 1 around a half).
+        gripper_opens: whether values above the threshold open the gripper (CALVIN, Bridge), not close it (LIBERO).
+        scale: physical units (m, rad, gripper: 1) of a 1 in the data, per dimension; empty: the data is physical.
+        rotation: how a ``tcp_delta`` writes its rotation: ``rotvec`` or ``euler_xyz`` (about fixed axes, x first).
     """
 
     space: str = "tcp_delta"
@@ -64,6 +71,10 @@ class ActionConvention:
     dimensions: int = 7
     control_hz: float = 10.0
     gripper: int | None = 6
+    gripper_threshold: float = 0.0
+    gripper_opens: bool = False
+    scale: tuple[float, ...] = ()
+    rotation: str = "rotvec"
 
     def __post_init__(self) -> None:
         if self.space not in SPACES or self.frame not in FRAMES:
@@ -78,6 +89,30 @@ class ActionConvention:
             )
         if self.gripper is not None and not 0 <= self.gripper < self.dimensions:
             raise BundleError(f"action's gripper is dimension {self.gripper} of {self.dimensions}; count from 0")
+        object.__setattr__(self, "scale", tuple(float(value) for value in self.scale))  # JSON has lists
+        if self.scale and (len(self.scale) != self.dimensions or not all(0 < s < float("inf") for s in self.scale)):
+            raise BundleError(f"action's scale is {list(self.scale)}; give {self.dimensions} numbers above zero")
+        if self.rotation not in ROTATIONS:
+            raise BundleError(f"action's rotation is '{self.rotation}'; known: {', '.join(ROTATIONS)}")
+
+
+@dataclass(frozen=True)
+class ImageConvention:
+    """How camera images become what the weights were trained on.
+
+    Attributes:
+        resize: ``area``: averaged when shrunk, so that small objects keep colour; ``bicubic``: PIL's, as published.
+        turned: the data's images are the camera's turned by 180 degrees (LIBERO's renderer draws upside down).
+        squash: an image of another aspect ratio is squeezed into the view's, not refused.
+    """
+
+    resize: str = "area"
+    turned: bool = False
+    squash: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZES:
+            raise BundleError(f"images' resize is '{self.resize}'; known: {', '.join(RESIZES)}")
 
 
 @dataclass(frozen=True)
@@ -95,6 +130,7 @@ class BundleConfig:
     decoding: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
     tasks: tuple[str, ...] = ()
+    images: ImageConvention = field(default_factory=ImageConvention)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -138,6 +174,7 @@ class BundleConfig:
             "decoding": dict(self.decoding),
             "parts": dict(self.parts),
             **({"tasks": list(self.tasks)} if self.tasks else {}),
+            **({"images": asdict(self.images)} if self.images != ImageConvention() else {}),
         }
         return json.dumps(values, indent=1) + "\n"
 
@@ -151,7 +188,7 @@ class BundleConfig:
             config = cls(
                 values["name"], dict(values["backbone"]), Layout.from_dict(values["layout"]), values["attention"],
                 ActionConvention(**values["action"]), dict(values["decoding"]), dict(values["parts"]),
-                tuple(values.get("tasks", ())),
+                tuple(values.get("tasks", ())), ImageConvention(**values.get("images", {})),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{where} is no bundle configuration: {one_line(error)}") from error

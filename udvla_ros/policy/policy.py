@@ -14,16 +14,16 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 from udvla_ros.decoding.guess import remaining
 from udvla_ros.decoding.interface import DecodeOptions, Decoder, Foreseen, Guess
 from udvla_ros.decoding.registry import make_decoder
-from udvla_ros.errors import BundleError, ObservationError
+from udvla_ros.errors import BundleError
 from udvla_ros.model.checkpoint import Bundle, BundleConfig
 from udvla_ros.model.runtime import RuntimeOptions
+from udvla_ros.policy.convention import binarised, fitted, physical
 from udvla_ros.resources import find
 from udvla_ros.tokens.layout import Prefix, View
 
@@ -36,11 +36,13 @@ class Observation:
         images: uint8 RGB ``[H, W, 3]`` by camera name; resized to the bundle's sizes where they differ.
         instruction: the sentence.
         stamp: seconds, of the newest image.
+        prepared: the images are turned already where the bundle's convention turns them.
     """
 
     images: Mapping[str, np.ndarray]
     instruction: str
     stamp: float = 0.0
+    prepared: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class ActionChunk:
         codes: what was decoded, for the guess at the next chunk: VQ codes of the future ``[V]``, FAST codes.
         seen: VQ codes ``[V]`` of the images it was made of, in the order of those of the future.
         foreseen: how likely each code of the future was held (of one sample, without the batch), if that is known.
+        native: the same actions in the units and signs of the bundle's data, which a benchmark of that data takes.
     """
 
     actions: np.ndarray
@@ -67,6 +70,7 @@ class ActionChunk:
     codes: tuple[np.ndarray, list[int]] | None = None
     seen: np.ndarray | None = None
     foreseen: Foreseen | None = None
+    native: np.ndarray | None = None
     _paint: Callable[[], dict[str, np.ndarray]] = field(default=dict, repr=False)
 
     @cached_property
@@ -252,10 +256,11 @@ class Policy:
         dt = 1.0 / self.config.control_hz
         return [
             ActionChunk(
-                actions[row], dt, o.stamp, dict(timings), statistics, (decoded.visual[row], decoded.actions[row]),
+                physical(actions[row], self.config.action), dt, o.stamp, dict(timings), statistics,
+                (decoded.visual[row], decoded.actions[row]),
                 np.concatenate([codes[view.name][row].ravel() for view in self.config.views]),
                 None if decoded.foreseen is None else decoded.foreseen.of(row),
-                partial(self._paint, decoded.visual[row]),
+                actions[row], partial(self._paint, decoded.visual[row]),
             )
             for row, o in enumerate(observations)
         ]  # fmt: skip
@@ -275,10 +280,13 @@ class Policy:
             sizes.setdefault((view.height, view.width), []).append(view)
         codes: dict[str, np.ndarray] = {}
         for views in sizes.values():
-            images = np.stack([fitted(o.images.get(view.name), view) for view in views for o in observations])
+            images = np.stack([self._fitted(o, view) for view in views for o in observations])
             parts = np.split(self.bundle.vision.encode(images).cpu().numpy(), len(views))
             codes |= {view.name: part for view, part in zip(views, parts, strict=True)}
         return codes
+
+    def _fitted(self, observation: Observation, view: View) -> np.ndarray:
+        return fitted(observation.images.get(view.name), view, self.config.images, observation.prepared)
 
     def _elapsed(self, chunk: ActionChunk | None, observation: Observation) -> int | None:
         """Return the steps of a chunk that were due by an observation; None: it has nothing to say about it."""
@@ -293,11 +301,7 @@ class Policy:
         return remaining(visual, actions, self.bundle.fast, elapsed, self.config.layout.action_slots)
 
     def _actions(self, codes: list[int]) -> np.ndarray:
-        actions = self.bundle.normalizer.denormalize(self.bundle.fast.decode(codes)).astype(np.float32)
-        gripper = self.config.action.gripper
-        if gripper is not None:
-            actions[:, gripper] = np.where(actions[:, gripper] > 0, 1.0, -1.0)
-        return actions
+        return binarised(self.bundle.normalizer.denormalize(self.bundle.fast.decode(codes)), self.config.action)
 
     def _paint(self, visual: np.ndarray) -> dict[str, np.ndarray]:
         """Return the images of the codes ``[V]`` of one future; none where a code is missing."""
@@ -305,29 +309,3 @@ class Policy:
             return {}
         codes = self.config.layout.split_views(visual[None])
         return {name: self.bundle.vision.decode(grid)[0] for name, grid in codes.items()}
-
-
-def fitted(image: np.ndarray | None, view: View) -> np.ndarray:
-    """Return the image at the view's size (area-averaged when shrunk, so that small objects keep colour).
-
-    Raises:
-        ObservationError: no image, or not uint8 RGB, or another aspect ratio than the view's by over 2%.
-    """
-    if image is None:
-        raise ObservationError(f"no image of camera {view.name}; the bundle needs it")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ObservationError(
-            f"camera {view.name} gave {image.dtype} {image.shape}; convert it to uint8 RGB [H, W, 3]"
-        )
-    height, width = image.shape[:2]
-    if (height, width) == (view.height, view.width):
-        return image
-    if abs(height * view.width - width * view.height) > 0.02 * width * view.height:
-        raise ObservationError(
-            f"camera {view.name} is {width}x{height} and the bundle wants the shape of "
-            f"{view.width}x{view.height}; crop it in the robot file"
-        )
-    shrink = height >= view.height
-    return cv2.resize(
-        image, (view.width, view.height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-    )
