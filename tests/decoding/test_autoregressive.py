@@ -51,7 +51,7 @@ def naive(model: int, prefix: Prefix, layout: Layout, foresight: bool, well_form
             with torch.inference_mode():
                 everything = torch.as_tensor(sees)[None, None]
                 hidden = net.hidden(torch.as_tensor(ids)[None], torch.as_tensor(where)[None], everything)
-                return net.lm.lm_head(hidden)[0, n + slot - 1].numpy()
+                return net.logits(hidden)[0, n + slot - 1].numpy()
 
         for slot in template.visual_slots if foresight else []:
             ids[n + slot] = v.visual_first + logits(slot)[v.visual_first : v.visual_first + v.visual_size].argmax()

@@ -61,7 +61,7 @@ def naive(kind: str, model: int, prefix: Prefix, steps: int, action_steps: int) 
             with torch.inference_mode():
                 mask = torch.tensor(sees)[None, None]
                 hidden = net.hidden(torch.as_tensor(ids[:end])[None], torch.tensor([where[:end]]), mask)
-                return net.lm.lm_head(hidden)[0].double()
+                return net.logits(hidden)[0].double()
 
         for step in range(steps):
             scores, found = logits(n + IMAGES), []

@@ -82,7 +82,7 @@ def test_cache_changes_no_token(well_formed):
 def test_a_model_that_ignores_its_input_is_done_in_two_forwards():
     """The second forward finds what the first did; slot by slot it takes one for each code."""
     net = tiny.backbone("causal", 1)
-    net.lm.model.embed_tokens.weight.data[:] = 1.0
+    net.decoder.embedding.data[:] = 1.0
     slow, fast = (kind(net, LATTICE)(tiny.prefix(WORDS), DecodeOptions(), 0) for kind in (Autoregressive, Jacobi))
     same(slow, fast)
     assert len(fast.steps) <= 2
@@ -128,9 +128,8 @@ def test_statistics_count_every_token_once(options):
 
 def test_current_starts_from_the_images_as_they_are(monkeypatch):
     prefix, layout, net = tiny.prefix(WORDS, 7), tiny.layout(), backbone()
-    seen, engine = [], net.engine()
-    original = engine.hidden
-    monkeypatch.setattr(engine, "hidden", lambda ids, *rest: seen.append(ids.clone()) or original(ids, *rest))
+    seen, original = [], net.states
+    monkeypatch.setattr(net, "states", lambda ids, *rest: seen.append(ids.clone()) or original(ids, *rest))
     Jacobi(net, LATTICE)(prefix, DecodeOptions(start="current"), 0)
     guess = seen[1]  # after the prefill
     assert torch.equal(guess[:, : layout.image_tokens], torch.as_tensor(prefix.ids[:, -layout.image_tokens :]))

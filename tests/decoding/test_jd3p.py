@@ -77,7 +77,7 @@ def naive(kind: str, model: int, prefix: Prefix, steps: int, action_steps: int) 
         for step in range(total):
             with torch.inference_mode():
                 hidden = net.hidden(torch.as_tensor(ids)[None], torch.tensor([where]), mask)
-                logits = net.lm.lm_head(hidden)[0].double()
+                logits = net.logits(hidden)[0].double()
             found = []
             for slot in template.visual_slots:
                 if ids[n + slot] == v.mask:
@@ -268,10 +268,8 @@ def test_without_a_cache_every_forward_runs_prefix_and_suffix(kind, cache):
 def test_forwards_are_counted_by_the_model(monkeypatch):
     counted = []
     one = JD3P(tiny.backbone(), tiny.fast().lattice(tiny.ACTION_SLOTS))
-    for where in (one.backbone, one.backbone.engine()):
-        original = where.hidden
-        count = lambda ids, *rest, run=original: counted.append(ids.shape[1]) or run(ids, *rest)  # noqa: E731
-        monkeypatch.setattr(where, "hidden", count)
+    run = one.backbone.states
+    monkeypatch.setattr(one.backbone, "states", lambda ids, *rest: counted.append(ids.shape[1]) or run(ids, *rest))
     for opts in (DecodeOptions(steps=3), DecodeOptions(steps=2, use_cache=False), DecodeOptions(foresight="off")):
         counted.clear()
         decoded = one(tiny.prefix([[1]]), opts, 0)
@@ -327,9 +325,8 @@ def test_without_foresight_the_action_is_what_its_training_block_sees():
     suffix = net.suffix_ids.expand(2, -1)
     packed = net.hidden(torch.cat([ids, suffix, suffix[:, start:]], 1), where, mask)[:, -ACTIONS:]
     seen = []
-    engine = net.engine()
-    original = engine.hidden
-    engine.hidden = lambda *a: seen.append(original(*a)) or seen[-1]
+    original = net.states
+    net.states = lambda *a: seen.append(original(*a)) or seen[-1]
     JD3P(net, tiny.fast().lattice(tiny.ACTION_SLOTS))(prefix, DecodeOptions(steps=1, foresight="off"), 0)
     # States that predict action codes: from BOA on, all but the last.
     torch.testing.assert_close(seen[-1], packed[:, :-1], rtol=1e-5, atol=1e-5)

@@ -7,7 +7,6 @@ import functools
 import numpy as np
 import pytest
 import tiny
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,9 +58,8 @@ def test_text_kept_from_the_last_call_changes_no_token(kind):
     """One decoder through scenes and sentences; each answer is that of a decoder that never saw another."""
     one = JD3P(tiny.backbone(kind), tiny.fast().lattice(tiny.ACTION_SLOTS))
     run = []
-    engine = one.backbone.engine()
-    original = engine.hidden
-    engine.hidden = lambda ids, *rest: run.append(ids.shape[1]) or original(ids, *rest)
+    original = one.backbone.states
+    one.backbone.states = lambda ids, *rest: run.append(ids.shape[1]) or original(ids, *rest)
     options = DecodeOptions(steps=3)
     words = [[[1, 2, 3]], [[1, 2, 3]], [[4]], [[4]], [[4]], [[1, 2, 3]], [[2, 1, 3]]]
     prefills = []
@@ -80,16 +78,16 @@ def test_text_is_not_kept_when_the_weights_change():
     one = JD3P(tiny.backbone("hybrid", 0), tiny.fast().lattice(tiny.ACTION_SLOTS))
     prefix, options = tiny.prefix([[1, 2, 3]], 0), DecodeOptions(steps=3)
     one(prefix, options, 0)
-    one.backbone.lm.load_state_dict(tiny.backbone("hybrid", 1).lm.state_dict())
+    one.backbone.decoder.load_state_dict(tiny.backbone("hybrid", 1).decoder.state_dict())
     same(one(prefix, options, 0), decoder("hybrid", 1)(prefix, options, 0))
 
 
 def test_text_is_not_kept_when_a_prefill_failed(monkeypatch):
     one = JD3P(tiny.backbone("hybrid", 0), tiny.fast().lattice(tiny.ACTION_SLOTS))
-    options, engine = DecodeOptions(steps=2), one.backbone.engine()
+    options = DecodeOptions(steps=2)
     one(tiny.prefix([[1, 2, 3]]), options, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "_norm", lambda *_: (_ for _ in ()).throw(MemoryError))
+        patch.setattr("udvla_ros.model.decoder.rotated", lambda *_: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
             one(tiny.prefix([[4, 5]]), options, 0)
     prefix = tiny.prefix([[4, 5]], 2)
@@ -115,66 +113,6 @@ def test_stopping_when_ready_saves_the_image_steps_that_are_left():
     ]
     assert max(saved) > 0
     assert min(saved) >= 0
-
-
-# -- refresh -----------------------------------------------------------------------------------------
-
-
-@settings(max_examples=30, deadline=None)
-@given(kinds, models, plain, st.sampled_from([JD3P, Independent]))
-def test_refreshing_every_step_is_exact(kind, model, options, which):
-    same(decode(kind, model, which=which, **options), decode(kind, model, which=which, **options, refresh=1))
-
-
-@settings(max_examples=40, deadline=None)
-@given(kinds, models, plain, st.integers(2, 9))
-def test_delayed_caching_runs_fewer_tokens_and_stays_complete(kind, model, options, refresh):
-    exact = decode(kind, model, **options)
-    delayed = decode(kind, model, **options, refresh=refresh)
-    well_formed(delayed)
-    assert ((delayed.visual >= 0) == (exact.visual >= 0)).all() or options["foresight"] == "sketch"
-    first = delayed.steps[0]
-    assert first.forward_tokens == exact.steps[0].forward_tokens  # the first step runs everything
-    if kind == "merged":  # nothing is cached there, so nothing can be frozen
-        same(exact, delayed)
-
-
-def test_rows_that_are_run_between_refreshes():
-    tokens = [s.forward_tokens for s in decode(steps=6, refresh=3).steps]
-    assert [tokens[0], tokens[3]] == [SUFFIX, SUFFIX]
-    assert all(count < SUFFIX for count in (tokens[2], tokens[4], tokens[5]))
-    never = [s.forward_tokens for s in decode(steps=6, refresh=100).steps]
-    assert never[0] == SUFFIX
-    assert sum(never) < sum(tokens)
-
-
-def test_rows_whose_token_changed_are_always_run():
-    """After each step the cache holds keys and values of the token that stands there, not of MASK."""
-    net = tiny.backbone("hybrid", 1)
-    one = JD3P(net, tiny.fast().lattice(tiny.ACTION_SLOTS))
-    engine = net.engine()
-    original, seen = engine.hidden, {}
-
-    def watched(ids, span, cache, outputs=None):
-        where = span.index if span.index is not None else torch.arange(span.first, span.last).expand(len(ids), -1)
-        seen.update({(int(p)): int(i) for p, i in zip(where[0], ids[0], strict=True)})
-        return original(ids, span, cache, outputs)
-
-    engine.hidden = watched
-    canvases = []
-    run = one.canvas.states
-
-    def states(self, first, last, outputs):
-        found = run(self, first, last, outputs)
-        n = self.length
-        canvases.append([seen[n + p] == int(self.ids[0, p]) for p in range(first, last)])
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(one.canvas, "states", states)
-        one(tiny.prefix([[1, 2, 3]], 1), DecodeOptions(steps=6, refresh=4), 0)
-    assert len(canvases) == 6
-    assert all(all(step) for step in canvases)
 
 
 # -- remask ------------------------------------------------------------------------------------------

@@ -97,8 +97,7 @@ def test_every_decoder_has_its_row_and_every_pair_its_ratio(every):
 def test_causal_decoders_share_the_weights_of_the_bundle():
     policy = Policy(tiny.bundle())
     other = decode_bench._policy(policy, Contender("ar", DecodeOptions(decoder="autoregressive")))
-    assert other.bundle.backbone.lm is policy.bundle.backbone.lm
-    assert other.bundle.backbone.engine() is policy.bundle.backbone.engine()
+    assert other.bundle.backbone.decoder is policy.bundle.backbone.decoder
     assert (policy.config.attention, other.config.attention) == ("hybrid", "causal")
     assert policy.bundle.backbone.kind.name == "hybrid"
 
@@ -198,7 +197,8 @@ def test_operations_are_those_of_the_products():
 def test_parameters_are_those_of_the_model():
     bundle = tiny.bundle()
     geometry = decode_rows.geometry_of(bundle)
-    assert geometry.parameters == sum(p.numel() for p in bundle.backbone.lm.parameters())
+    counted = sum(p.numel() for p in bundle.backbone.decoder.parameters())
+    assert geometry.parameters == counted == bundle.backbone.shape.parameters
 
 
 def test_machine_is_measured():
@@ -256,7 +256,9 @@ def test_command_writes_a_report_a_picture_and_says_random(monkeypatch, tmp_path
     ]  # fmt: skip
     assert values["ratios"]["cached_vs_uncached"]["same_tokens"] is True
     assert {"decode", "chunk", "tokens"} <= set(values["ratios"]["jd3p_vs_public_loop"])
-    assert values["runtime"] == {"dtype": "float32", "weights": "float", "compile": "off", "threads": None}
+    assert values["runtime"] == {
+        "dtype": "float32", "weights": "float", "compile": "off", "graphs": True, "tf32": False, "threads": None,
+    }  # fmt: skip
     assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
     assert "RANDOM WEIGHTS" in said

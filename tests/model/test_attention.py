@@ -236,4 +236,4 @@ def test_left_padding_changes_nothing(kind):
         hidden = m.hidden(torch.cat([ids, suffix], 1), where, mask)
         states.append(hidden[:, m.layout.text_slots - 4 :])
     assert torch.isfinite(states[0]).all()
-    torch.testing.assert_close(m.lm.lm_head(states[0]), m.lm.lm_head(states[1]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(m.logits(states[0]), m.logits(states[1]), rtol=1e-5, atol=1e-5)

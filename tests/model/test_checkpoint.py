@@ -65,7 +65,7 @@ def test_round_trip_keeps_logits_configuration_and_hash(original, tmp_path):
     prefix = tiny.tensors(tiny.prefix([[1, 2, 3]]))
     mask, where = built.backbone.sequence_mask(prefix[2], prefix[1])
     ids = torch.cat([prefix[0], built.backbone.suffix_ids[None]], 1)
-    logits = [b.backbone.lm.lm_head(b.backbone.hidden(ids, where, mask)) for b in (built, loaded)]
+    logits = [b.backbone.logits(b.backbone.hidden(ids, where, mask)) for b in (built, loaded)]
     assert torch.equal(*logits)
     assert loaded.config.layout == built.config.layout
     assert loaded.config.action == built.config.action

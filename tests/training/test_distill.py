@@ -113,7 +113,7 @@ def test_a_student_that_says_the_end_already_has_nothing_to_learn(ways, tmp_path
     """With labels alone and a head that is certain of them, the loss is zero; of a uniform one it is log of codes."""
     model = tiny.backbone()
     with torch.no_grad():
-        model.lm.lm_head.weight.zero_()
+        model.decoder.head.zero_()
     objective = ConsistencyObjective(model, model, dataclasses.replace(CONFIG, consistency=1.0, labels=1.0))
     run = Distiller(tiny.backbone(), DATA, ways, CONFIG, tmp_path)
     losses = objective(**run.batch(np.arange(6), torch.Generator().manual_seed(0), 2))

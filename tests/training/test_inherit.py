@@ -10,6 +10,7 @@ import tiny
 import torch
 
 from udvla_ros.errors import ConfigError
+from udvla_ros.model import weights
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.tokens.layout import Layout, Vocabulary
 from udvla_ros.tokens.text import TextTokenizer
@@ -39,7 +40,7 @@ def descendant():
 
 
 def rows(bundle, name, ids):
-    return bundle.backbone.lm.state_dict()[name][torch.as_tensor(ids)]
+    return dict(weights.named(bundle.backbone.decoder))[name][torch.as_tensor(ids)]
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -67,8 +68,8 @@ def test_every_id_has_at_most_one_parent_and_layers_are_taken_whole():
     ids = [i for i, _ in same_meaning(child, parent)]
     assert len(ids) == len(set(ids))
     assert inherit(child, parent) == child.config.layout.vocabulary.size - len(ids)
-    theirs = parent.backbone.lm.state_dict()
-    for name, value in child.backbone.lm.state_dict().items():
+    theirs = dict(weights.named(parent.backbone.decoder))
+    for name, value in weights.named(child.backbone.decoder):
         assert name in TABLES or torch.equal(value, theirs[name]), name
 
 

@@ -13,6 +13,7 @@ import tiny
 import torch
 
 from udvla_ros.errors import ConfigError
+from udvla_ros.model.weights import named
 from udvla_ros.tokens.layout import Vocabulary
 from udvla_ros.training import loop
 from udvla_ros.training.loop import PolicyTrainer, PolicyTraining, corruption_seed, frames_in_batches
@@ -255,10 +256,12 @@ def test_learning_rate_rises_then_falls_to_the_floor():
 def test_muon_takes_the_decoders_matrices_and_nothing_else():
     net = tiny.backbone()
     adam, muon = build_optimizers(net, "muon", 1e-3, 0.1)
-    of_muon = {id(p) for group in muon.param_groups for p in group["params"]}
-    named = {name for name, p in net.named_parameters() if id(p) in of_muon}
-    assert named == {n for n, p in net.named_parameters() if "proj" in n}
-    assert not of_muon & {id(p) for group in adam.param_groups for p in group["params"]}
+    where = {part.data_ptr(): name for name, part in named(net.decoder)}
+    assert {where[p.data_ptr()] for p in muon.param_groups[0]["params"]} == {n for n in where.values() if "proj" in n}
+    taken = {id(p) for group in adam.param_groups for p in group["params"]}
+    assert {n for n, p in net.decoder.named_parameters() if id(p) not in taken} == {
+        n for n, p in net.decoder.named_parameters() if p.ndim == 2 and "layers" in n
+    }
     (only,) = build_optimizers(net, "adamw", 1e-3, 0.1)
     sizes = [sum(p.numel() for p in group["params"]) for group in only.param_groups]
     assert sum(sizes) == sum(p.numel() for p in net.parameters())

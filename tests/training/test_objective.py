@@ -35,7 +35,7 @@ def log_probability(net, ids, modality, where, kind, slot, token, allowed) -> to
         ]
     )[None, None]
     hidden = net.hidden(torch.tensor([ids]), torch.tensor([where]), mask)
-    logits = net.lm.lm_head(hidden)[0, slot - 1]
+    logits = net.logits(hidden)[0, slot - 1]
     return logits[token] - logits[allowed].logsumexp(0)
 
 
@@ -104,7 +104,7 @@ def gradients(net, losses: list[torch.Tensor]) -> list[torch.Tensor]:
     net.zero_grad()
     for loss in losses:
         loss.backward()
-    return [p.grad.clone() for p in net.lm.parameters()]
+    return [p.grad.clone() for p in net.decoder.parameters()]
 
 
 @pytest.mark.parametrize("kind", ["hybrid", "causal"])
@@ -126,7 +126,7 @@ def test_copies_behind_one_prefix_equal_separate_forwards_in_loss_and_gradient(k
 def test_blind_blocks_send_no_gradient_into_the_future_images():
     net = tiny.backbone()
     prefix, target, corrupted = case(copies=1, blind=2)
-    embedded = net.lm.model.embed_tokens.weight
+    embedded = net.decoder.embedding
     shown = set(corrupted.ids[0, 0, TEMPLATE.visual_slots].tolist())
     only_future = sorted(shown - set(prefix[0][0].tolist()) - {V.mask})
     assert only_future
@@ -151,10 +151,10 @@ def test_stage_one_has_no_action_loss_and_trains_the_images():
     assert losses.action.item() == 0
     torch.testing.assert_close(losses.total, 0.5 * losses.visual)
     losses.total.backward()
-    rows = net.lm.lm_head.weight.grad
+    rows = net.decoder.head.grad
     assert float(rows[V.visual_first :].abs().max()) > 0
     assert float(rows[V.action_first : V.visual_first].abs().max()) == 0
-    assert all(torch.isfinite(p.grad).all() for p in net.lm.parameters())
+    assert all(torch.isfinite(p.grad).all() for p in net.decoder.parameters())
 
 
 def test_processes_that_share_a_batch_average_to_the_same_loss():

@@ -54,8 +54,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     decode.add_argument("--repeat", type=positive, default=30, help="chunks per decoder (default: %(default)s)")
     decode.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    decode.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
-    decode.add_argument("--weights", choices=["float", "int8"], default="float")
+    decode.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
+    decode.add_argument("--weights", choices=["float", "int8", "fp8"], default="float")
     decode.add_argument("--compile", choices=["off", "auto", "on"], default="off", help="torch.compile, CUDA graphs")
     decode.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice)")
     decode.add_argument("--json", type=Path, metavar="FILE", help="also write the report there")
@@ -102,7 +102,7 @@ def run_decode(args: argparse.Namespace) -> int:
     if args.plan:
         return run_plan(args)
     policy = _policy(args)
-    light = sum(p.numel() for p in policy.bundle.backbone.lm.parameters()) < 100e6
+    light = policy.bundle.backbone.shape.parameters < 100e6
     names = args.decoders.split(",") if args.decoders else list(LIGHT if light else HEAVY)
     unknown = [name for name in names if name not in DECODERS]
     if unknown:
@@ -127,16 +127,12 @@ def run_decode(args: argparse.Namespace) -> int:
 
 def _policy(args: argparse.Namespace) -> Policy:
     """Load the bundle, or make the size, and set it up as it is to run."""
-    import torch
-
     from udvla_ros.evaluation.bench.random_bundle import random_bundle
     from udvla_ros.model.checkpoint import checked_device
     from udvla_ros.model.runtime import RuntimeOptions
     from udvla_ros.policy import Policy
 
-    runtime = RuntimeOptions(args.dtype, args.weights, args.compile, args.threads)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    runtime = RuntimeOptions(args.dtype, args.weights, args.compile, threads=args.threads)
     if args.bundle:
         if args.layout:
             raise ConfigError("a bundle has its own layout; --layout goes with --backbone")
@@ -144,10 +140,8 @@ def _policy(args: argparse.Namespace) -> Policy:
     if not args.backbone:
         raise ConfigError("give --bundle FOLDER or --backbone SIZE")
     device = checked_device(args.device)
-    bundle = random_bundle(args.backbone, args.layout, dtype=args.dtype)
-    bundle.backbone.to(device)
-    bundle.vision.model.to(device)
-    bundle.backbone.runtime = runtime
+    bundle = random_bundle(args.backbone, args.layout, dtype=runtime.on(device).dtype, device=device)
+    bundle.backbone.run_as(runtime.on(device))
     return Policy(bundle)
 
 

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from udvla_ros.decoding.interface import Decoded, DecodeOptions, Foreseen, Guess, StepStatistics
 from udvla_ros.errors import ConfigError
-from udvla_ros.model.backbone import Backbone, StaticCache
-from udvla_ros.model.compiled import choose
+from udvla_ros.model.backbone import Backbone, Cache
 from udvla_ros.tokens.action_lattice import Lattice
-from udvla_ros.tokens.layout import Modality, Prefix
+from udvla_ros.tokens.layout import Prefix
 
 OPEN = -1
 Committed = tuple[Tensor | float, Tensor | float]  # how many, and the sum of their confidences
@@ -36,7 +35,7 @@ class Note:
 class Slot:
     """A cache with what is known of its contents: the text that it holds, and whether it was ever used."""
 
-    cache: StaticCache
+    cache: Cache
     text: tuple | None = None
     fresh: bool = True
 
@@ -64,11 +63,9 @@ class Canvas:
         device = model.device
         self.options, self.lattice, self.expected = options, decoder.lattice, guess
         self.generator = torch.Generator(device).manual_seed(seed)
-        self.prefix_ids, self.prefix_positions, self.prefix_modality = (
-            torch.as_tensor(part).to(device) for part in (prefix.ids, prefix.positions, prefix.modality)
-        )
+        self.prefix = prefix
+        self.prefix_ids = torch.as_tensor(prefix.ids).to(device)
         self.batch, self.length = self.prefix_ids.shape
-        self.mask, self.positions = model.sequence_mask(self.prefix_modality, self.prefix_positions)
         self.ids = model.suffix_ids.expand(self.batch, -1).clone()
         self.visual = torch.full((self.batch, len(model.visual_slots)), OPEN, device=device)
         self.action = torch.full((self.batch, len(model.action_slots)), OPEN, device=device)
@@ -78,15 +75,9 @@ class Canvas:
         self.action_head = model.action_head()
         self.ready: float | None = None
         self.foresight = options.foresight != "off"
-        if not self.foresight:
-            hidden_future = model.suffix_modality == Modality.FUTURE
-            self.mask[..., self.length :][..., hidden_future] = False
-            self.mask[:, :, self.length :][:, :, hidden_future] = True  # rows nobody reads, but finite ones
+        self.sequence = model.sequence(prefix.positions, prefix.modality, self.foresight)
         self.noted: list[Note] = []
         self.started = 0.0
-        if self.slot is not None:
-            self.engine = model.engine()
-            self.sequence = self.engine.sequence(self.positions, self.mask)
 
     def run(self) -> None:
         """Write the suffix, one forward after the other."""
@@ -107,13 +98,13 @@ class Canvas:
             suffix = n + self.ids.shape[1]
             boundary = n + self.model.layout.template.action_start
             spans = [(0, n), (text, n), (n, suffix), (n, boundary), (boundary, suffix)]
-            choose(self.engine, self.sequence, self.slot.cache, spans)
-        key = (self.engine.version(), self.prefix_ids[:, :text].tolist(), self.prefix_positions[:, :text].tolist())
+            self.model.prepare(self.sequence, self.slot.cache, spans)
+        key = (self.model.version(), self.prefix.ids[:, :text].tobytes(), self.prefix.positions[:, :text].tobytes())
         first = text if self.slot.text == key else 0
         self.slot.text = None  # until what it says has been written
         nothing = torch.zeros(self.batch, 0, dtype=torch.long, device=self.ids.device)
         span = self.sequence.span(first, n)
-        self.engine.hidden(self.prefix_ids[:, first:], span, self.slot.cache, nothing)
+        self.model.states(self.prefix_ids[:, first:], span, self.slot.cache, nothing)
         self.slot.text = key
 
     def forward(self, first: int, last: int, outputs: Tensor | None = None) -> Tensor:
@@ -131,21 +122,11 @@ class Canvas:
         n = self.length
         if self.slot is None:
             ids = torch.cat([self.prefix_ids, self.ids[:, :last]], 1)
-            whole = slice(n + last)
-            states = self.model.hidden(ids, self.positions[:, whole], self.mask[:, :, whole, whole])[:, n:]
+            states = self.model.states(ids, self.sequence.span(0, n + last), None)[:, n:]
             return states[:, first:] if outputs is None else rows_of(states, outputs)
         span = self.sequence.span(n + first, n + last)
         rows = None if outputs is None else outputs - first
-        return self.engine.hidden(self.ids[:, first:last], span, self.slot.cache, rows)
-
-    def forward_rows(self, rows: Tensor, last: int, outputs: Tensor) -> Tensor:
-        """Run suffix positions ``rows`` ``[B, n]`` alone, the others before ``last`` as the cache has them.
-
-        ``outputs`` ``[B, m]`` index into ``rows``.
-        """
-        assert self.slot is not None
-        span = self.sequence.scattered(rows + self.length, self.length + last)
-        return self.engine.hidden(self.ids.gather(1, rows), span, self.slot.cache, outputs)
+        return self.model.states(self.ids[:, first:last], span, self.slot.cache, rows)
 
     def forward_tokens(self, first: int, last: int) -> int:
         """Return how many tokens :meth:`forward` runs."""
@@ -153,7 +134,7 @@ class Canvas:
 
     def action_logits(self, states: Tensor) -> Tensor:
         """``[..., hidden] -> [..., action_size + 1]`` in float32, of a head gathered once per call."""
-        return self.model.action_logits(states, self.action_head).float()
+        return self.model.action_logits(states, self.action_head)
 
     # -- statistics --------------------------------------------------------------------------------
 

@@ -56,8 +56,6 @@ class Denoising(Canvas):
         self.visual_left = self.visual.shape[1]  # no sample has more open image slots than that
         self.visual_confidence = torch.zeros(self.visual.shape, device=self.visual.device)
         self.action_confidence = np.zeros(self.fixed.shape, np.float32)
-        self.run_ids = torch.full_like(self.ids, OPEN)  # what each row held when it was last run
-        self.since_refresh = 0
 
     def plan(self) -> tuple[int, int]:
         """Return the number of steps and the first one that denoises the action: it takes the last ones."""
@@ -101,7 +99,7 @@ class Denoising(Canvas):
             return
         first, last = self.span(images_open, actions_due)
         slots, outputs = self.outputs(images_open, actions_due)
-        states, tokens = self.states(first, last, outputs)
+        states, tokens = self.forward(first, last, outputs), self.forward_tokens(first, last)
         temperature = self.temperature(step)
         count = slots.shape[1]
         visual = action = NONE_COMMITTED
@@ -123,31 +121,6 @@ class Denoising(Canvas):
         if actions_due:
             parts.append((self.model.action_slots - 1).expand(self.batch, -1))
         return slots, torch.cat(parts, 1)
-
-    def states(self, first: int, last: int, outputs: Tensor) -> tuple[Tensor, int]:
-        """Run what this step has to; return the states at ``outputs`` and the number of tokens run."""
-        whole = self.slot is None or self.options.refresh is None or self.since_refresh % self.options.refresh == 0
-        self.since_refresh += 1
-        if whole:
-            self.run_ids[:, first:last] = self.ids[:, first:last]
-            return self.forward(first, last, outputs), self.forward_tokens(first, last)
-        ids = self.ids[:, first:last]
-        needed = (ids != self.run_ids[:, first:last]) | self.undecided()[:, first:last]
-        needed.scatter_(1, outputs - first, True)
-        count = int(needed.sum(1).max())
-        rows = needed.int().argsort(dim=1, descending=True, stable=True)[:, :count]
-        where = (needed.cumsum(1) - 1).gather(1, outputs - first)
-        rows = rows + first
-        self.run_ids.scatter_(1, rows, self.ids.gather(1, rows))
-        return self.forward_rows(rows, last, where), count
-
-    def undecided(self) -> Tensor:
-        """Bool ``[B, S]``: the slots that will still be written. Those behind EOA will not."""
-        waiting = torch.zeros_like(self.ids, dtype=torch.bool)
-        waiting[:, self.model.visual_slots] = self.visual == OPEN
-        ended = (self.fixed == self.eoa).cumsum(1) > 0
-        waiting[:, self.model.action_slots] = torch.as_tensor((self.fixed == OPEN) & ~ended, device=self.ids.device)
-        return waiting
 
     def commit_visual(self, states: Tensor, slots: Tensor, step: int, temperature: float) -> Committed:
         """Commit image tokens; return how many and the sum of their confidences."""

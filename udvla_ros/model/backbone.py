@@ -1,164 +1,224 @@
-"""The Emu3 decoder as UD-VLA uses it: one forward over any span, heads sliced per modality.
+"""The decoder as UD-VLA uses it: over a layout, under one attention kind, heads sliced per modality.
 
-The weights and the layers are transformers' ``Emu3ForCausalLM``, untouched, from a few million
-parameters to the released 8B. What is ours: the 4-D mask, a static key/value cache that a suffix
-overwrites in place, and heads that compute only the rows of one codebook at the slots that are asked for
-(the paper's decoding-space mapping, arXiv 2511.01718 section 3.3, done before the matrix product instead
-of after it).
+What is UD-VLA's: the mask, a static key/value cache that a suffix overwrites in place, and heads that compute only the
+rows of one codebook at the slots that are asked for (the paper's decoding-space mapping, arXiv 2511.01718 section 3.3,
+done before the matrix product instead of after it).
 
 Logits at position ``i - 1`` predict token ``i`` everywhere: the next-token head of Emu3 is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Emu3ForCausalLM, Emu3TextConfig
 
 from udvla_ros.errors import ConfigError
+from udvla_ros.model import products
 from udvla_ros.model.attention import AttentionKind, attention_kind, attention_mask
-from udvla_ros.model.engine import Engine
+from udvla_ros.model.decoder import Decoder
+from udvla_ros.model.replay import Replay
 from udvla_ros.model.runtime import RuntimeOptions
-from udvla_ros.tokens.layout import Layout
+from udvla_ros.model.sequence import Part, Sequence, Span, bias
+from udvla_ros.model.shape import Shape
+from udvla_ros.tokens.layout import Layout, Modality
+
+KEPT = 32  # sequences whose masks and rotations stay prepared: as many sentence lengths
 
 
-class StaticCache:
-    """Preallocated keys and values of one sequence, written at ``start`` by the forward that comes next.
+class Cache:
+    """Preallocated keys and values of sequences: ``buffer`` ``[layers, 2, B, kv_heads, length, head_dim]``."""
 
-    A forward over ``n`` tokens writes ``[start, start + n)`` of every layer and attends to everything
-    before its end: prefill with ``start = 0``, each denoising step with ``start = prefix length``.
-    Shapes: ``[layers, 2, B, kv_heads, length, head_dim]``.
-    """
-
-    def __init__(
-        self, config: Emu3TextConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = (config.num_hidden_layers, 2, batch, config.num_key_value_heads, length, head_dim)
-        self.buffer = torch.zeros(shape, dtype=dtype, device=device)
-        self.start = 0
+    def __init__(self, shape: Shape, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> None:
+        size = (shape.num_hidden_layers, 2, batch, shape.num_key_value_heads, length, shape.head_dim)
+        self.buffer = torch.zeros(size, dtype=dtype, device=device)
 
     @property
     def batch(self) -> int:
         """Number of sequences the buffer holds."""
         return self.buffer.shape[2]
 
-    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:
-        """Write one layer's new keys and values ``[B, heads, n, d]``; return all up to their end.
-
-        The signature is the one that transformers' attention calls.
-        """
-        end = self.start + keys.shape[2]
-        stored = self.buffer[layer, :, :, :, :end]
-        stored[0, :, :, self.start :] = keys
-        stored[1, :, :, self.start :] = values
-        return stored[0], stored[1]
-
 
 class Backbone(nn.Module):
-    """Emu3 decoder over a :class:`Layout` under one attention kind."""
+    """Decoder over a :class:`Layout` under one attention kind."""
+
+    suffix_ids: Tensor
+    suffix_modality: Tensor
+    visual_slots: Tensor
+    action_slots: Tensor
+    action_rows: Tensor
 
     def __init__(
         self,
         config: Mapping[str, Any],
         layout: Layout,
         attention: str = "hybrid",
-        runtime: RuntimeOptions | None = None,
+        empty: bool = False,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """Build with fresh weights.
 
         Args:
-            config: keywords of ``Emu3TextConfig``; ids and vocabulary size come from the layout.
+            config: a bundle's ``backbone`` section, see :class:`~udvla_ros.model.shape.Shape`.
             layout: the sequence the model speaks.
             attention: a name of :data:`udvla_ros.model.attention.KINDS`.
-            runtime: how decoders run it; see :mod:`udvla_ros.model.engine`.
+            empty: leave the weights on the meta device, without memory, for a file to give them.
+            device, dtype: of fresh weights.
         """
         super().__init__()
         v = layout.vocabulary
-        ids = {"vocab_size": v.size, "pad_token_id": v.pad, "bos_token_id": v.bos, "eos_token_id": v.eos}
-        self.config = Emu3TextConfig(**{"use_cache": False, "tie_word_embeddings": False, **config, **ids})
         self.layout = layout
         self.kind: AttentionKind = attention_kind(attention)
-        self.lm = Emu3ForCausalLM(self.config)
-        self.runtime = runtime or RuntimeOptions()
-        self._engine: Engine | None = None
+        self.shape = Shape.of(config, v.size)
+        self.decoder = Decoder(self.shape, torch.device("meta") if empty else device, dtype)
+        if not empty:
+            self.decoder.initialise()
+        self.runtime = RuntimeOptions()
+        self.replay = Replay()
+        self._sequences: OrderedDict[tuple, Sequence] = OrderedDict()
         template = layout.template
-        action_rows = v.action_first + v.action_step * torch.arange(v.action_size)
-        buffers = {
-            "suffix_ids": torch.tensor(template.ids),
-            "suffix_modality": torch.tensor(template.modality),
-            "visual_slots": torch.tensor(template.visual_slots),
-            "action_slots": torch.tensor(template.action_slots),
-            "action_rows": torch.cat([action_rows, torch.tensor([v.eoa])]),
-        }
-        for name, value in buffers.items():
-            self.register_buffer(name, value, persistent=False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
-        """Move or cast everything but the rotary frequencies: in half precision positions would blur."""
-        rotary = self.lm.model.rotary_emb
-        exact = rotary.inv_freq
-        super()._apply(fn, recurse)
-        rotary.inv_freq = exact.to(rotary.inv_freq.device)
-        return self
+        action_rows = v.action_first + v.action_step * np.arange(v.action_size)
+        for name, value in {
+            "suffix_ids": template.ids,
+            "suffix_modality": template.modality,
+            "visual_slots": template.visual_slots,
+            "action_slots": template.action_slots,
+            "action_rows": np.append(action_rows, v.eoa),
+        }.items():
+            self.register_buffer(name, torch.tensor(value, device=device, dtype=torch.long), persistent=False)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.lm.lm_head.weight.device
+        return self.decoder.head.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The weights' type."""
-        return self.lm.lm_head.weight.dtype
+        return self.decoder.head.dtype
 
-    def engine(self) -> Engine:
-        """Return the fast forwards over these weights, as :class:`RuntimeOptions` ask for."""
-        if self._engine is None or self._engine.runtime != self.runtime:
-            self._engine = Engine(self, self.runtime)
-        return self._engine.current()
+    def run_as(self, runtime: RuntimeOptions) -> Backbone:
+        """Take over how decoding is run here; 8-bit weights replace the stored ones for good."""
+        self.runtime, self.replay = runtime, Replay(runtime.graphs, runtime.compile)
+        if runtime.weights != "float" and not self.decoder.rounded:
+            self.decoder.round(runtime.weights)
+        return self
 
-    def new_cache(self, batch: int, suffixes: int = 1) -> StaticCache:
+    def version(self) -> int:
+        """Return a number that changes when the weights do, as far as torch counts."""
+        weights = (self.decoder.embedding, self.decoder.norm)
+        return sum(0 if weight.is_inference() else weight._version for weight in weights)
+
+    # -- decoding ----------------------------------------------------------------------------------
+
+    def new_cache(self, batch: int) -> Cache:
         """Return an empty cache for ``batch`` prefixes with their suffix."""
-        length = self.layout.prefix_length + suffixes * self.layout.suffix_length
-        return StaticCache(self.config, batch, length, self.dtype, self.device)
+        length = self.layout.prefix_length + self.layout.suffix_length
+        return Cache(self.shape, batch, length, self.dtype, self.device)
 
-    def hidden(
-        self, ids: Tensor, positions: Tensor, mask: Tensor, cache: StaticCache | None = None
-    ) -> Tensor:
-        """Run the decoder.
+    def sequence(self, positions: np.ndarray, modality: np.ndarray, foresight: bool = True) -> Sequence:
+        """Return what forwards over prefixes with their suffix need, made once for each sentence's length.
 
         Args:
-            ids, positions: ``[B, Q]``.
-            mask: boolean ``[B, 1, Q, K]`` with ``K = cache.start + Q`` (or ``Q`` without a cache).
-            cache: written at its ``start``; ``None`` runs the span by itself.
+            positions, modality: of the prefixes, ``[B, P]``, as :meth:`Layout.prefix` gives them.
+            foresight: whether anybody sees the future images but they themselves.
+        """
+        content = len(modality), positions.tobytes(), modality.tobytes()
+        key = (self.kind.name, foresight, self.device, self.dtype, *content)
+        found = self._sequences.get(key)
+        if found is None:
+            found = self._sequences[key] = self._new_sequence(positions, modality, foresight)
+            if len(self._sequences) > KEPT:
+                self._sequences.popitem(last=False)
+        self._sequences.move_to_end(key)
+        return found
+
+    def _new_sequence(self, positions: np.ndarray, modality: np.ndarray, foresight: bool) -> Sequence:
+        suffix = self.layout.template.modality
+        where = np.concatenate([positions, positions[:, -1:] + 1 + np.arange(len(suffix))], 1)
+        what = np.concatenate([modality, np.broadcast_to(suffix, (len(modality), len(suffix)))], 1)
+        parts = [torch.as_tensor(np.asarray(part, np.int64)) for part in (what, what, where, where)]
+        allowed = attention_mask(self.kind, *parts)[:, 0].numpy()
+        if not foresight:
+            future = what == Modality.FUTURE
+            # Rows of the future that nobody reads, but finite ones.
+            allowed &= ~future[:, None, :] | future[:, :, None]
+        if (allowed == allowed[:1]).all():
+            allowed = allowed[:1].copy()
+        places = torch.as_tensor(where, device=self.device)
+        cos, sin = self.decoder.rotations(places, self.dtype)
+        return Sequence(cos, sin, allowed, self.shape.groups)
+
+    def states(self, ids: Tensor, span: Span, cache: Cache | None, outputs: Tensor | None = None) -> Tensor:
+        """Run the rows of a span.
+
+        Args:
+            ids: ``[B, n]``.
+            span: where they stand; see :meth:`Sequence.span`. Without a cache it has to begin at 0.
+            cache: what stands before them; their keys and values are written.
+            outputs: ``[B, m]`` which of the n rows somebody reads; None: all. With m = 0 the cache alone is filled.
 
         Returns:
-            ``[B, Q, hidden_size]`` after the final norm.
+            ``[B, m, hidden_size]`` after the final norm.
         """
-        return self.lm.model(
-            input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=False
-        ).last_hidden_state
+        if cache is not None:
+            found = self.replay(ids, span, cache.buffer, outputs)
+            if found is not None:
+                return found
+        return self.decoder(ids, span, None if cache is None else cache.buffer, outputs)
 
-    def visual_logits(self, hidden: Tensor) -> Tensor:
-        """``[..., hidden] -> [..., visual_size]``: only the codebook's rows of the head."""
-        return nn.functional.linear(hidden, self.visual_head())
+    def prepare(self, sequence: Sequence, cache: Cache, spans: list[tuple[int, int]]) -> None:
+        """Record or compile the forwards over these spans, as :class:`RuntimeOptions` ask for."""
+        for first, last in spans:
+            if first < last:
+                self.replay.record(self.decoder, sequence.span(first, last), cache.buffer)
+
+    # -- training, and by itself -------------------------------------------------------------------
+
+    def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        """Run a whole sequence by itself.
+
+        Args:
+            ids, positions: ``[B, L]``.
+            mask: boolean ``[B, 1, L, L]``.
+
+        Returns:
+            ``[B, L, hidden_size]`` after the final norm.
+        """
+        length = ids.shape[1]
+        cos, sin = self.decoder.rotations(positions, self.dtype)
+        every = slice(0, length)
+        part = Part(every, every, bias(mask[:, 0], self.shape.groups, self.dtype))
+        return self.decoder(ids, Span(0, length, cos, sin, (part,), mask[:, 0]))
 
     def visual_head(self) -> Tensor:
         """Return the head's rows ``[visual_size, hidden]`` of the codebook."""
         v = self.layout.vocabulary
-        return self.lm.lm_head.weight[v.visual_first : v.visual_first + v.visual_size]
+        return self.decoder.head[v.visual_first : v.visual_first + v.visual_size]
 
     def action_head(self) -> Tensor:
         """Return the head's rows ``[action_size + 1, hidden]`` of the FAST codes, then EOA."""
-        return self.lm.lm_head.weight[self.action_rows]
+        return self.decoder.head[self.action_rows]
+
+    def logits(self, hidden: Tensor, head: Tensor | None = None) -> Tensor:
+        """``[..., hidden] -> [..., ids]`` in float32: of the whole vocabulary, or of a head's rows ``[N, hidden]``."""
+        head = self.decoder.head if head is None else head
+        if torch.is_grad_enabled():  # training: autocast chooses the type
+            return nn.functional.linear(hidden, head)
+        return products.logits(hidden.reshape(-1, hidden.shape[-1]), head).view(*hidden.shape[:-1], len(head))
+
+    def visual_logits(self, hidden: Tensor) -> Tensor:
+        """``[..., hidden] -> [..., visual_size]``: only the codebook's rows of the head."""
+        return self.logits(hidden, self.visual_head())
 
     def action_logits(self, hidden: Tensor, head: Tensor | None = None) -> Tensor:
         """``[..., hidden] -> [..., action_size + 1]``: the FAST codes, then EOA; ``head`` as gathered before."""
-        return nn.functional.linear(hidden, self.action_head() if head is None else head)
+        return self.logits(hidden, self.action_head() if head is None else head)
 
     def sequence_mask(
         self, prefix_modality: Tensor, prefix_positions: Tensor, suffixes: int = 1, blind: int = 0

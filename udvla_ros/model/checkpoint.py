@@ -3,7 +3,7 @@
 ::
 
     config.json        backbone, layout, attention, action space, rates, decoder, sha256 of every part
-    model.safetensors  the decoder
+    model.safetensors  the decoder, or several files with an index
     vision/            Emu3VQVAE (config.json, model.safetensors)
     text/tokenizer.json
     action/            FAST (tokenizer.json, processor_config.json) and norm_stats.json
@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from udvla_ros.errors import BundleError, ObservationError
+from udvla_ros.model import weights
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.model.runtime import DTYPES, RuntimeOptions
 from udvla_ros.tokens.action import FastTokenizer
@@ -36,7 +35,7 @@ from udvla_ros.tokens.vision import VisionTokenizer
 
 FORMAT = 1
 SENTENCES = "text/sentences.txt"
-WEIGHTS = "model.safetensors"
+WEIGHTS = weights.WEIGHTS
 PARTS = (
     WEIGHTS, "vision/config.json", "vision/model.safetensors", "text/tokenizer.json",
     "action/tokenizer.json", "action/processor_config.json", "action/norm_stats.json",
@@ -192,7 +191,8 @@ class BundleConfig:
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{where} is no bundle configuration: {one_line(error)}") from error
-        unlisted = [name for name in PARTS if name not in config.parts]
+        sharded = {WEIGHTS: weights.INDEX} if weights.INDEX in config.parts else {}
+        unlisted = [name for name in PARTS if sharded.get(name, name) not in config.parts]
         if unlisted:
             raise BundleError(f"{where} lists no hash of {', '.join(unlisted)}; save the bundle again")
         return config
@@ -249,8 +249,7 @@ class Bundle:
         folder = Path(folder)
         for part in ("vision", "text", "action"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        weights = {name: value.contiguous() for name, value in self.backbone.lm.state_dict().items()}
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        weights.write(self.backbone.decoder, folder)
         self.vision.save(folder / "vision")
         self.text.save(folder / "text")
         self.fast.save(folder / "action")
@@ -290,22 +289,14 @@ class Bundle:
                 raise BundleError(f"{folder} lacks {name}; copy the whole bundle again")
             if verify and sha256(folder / name) != expected:
                 raise BundleError(f"{folder / name} is not the file this bundle was saved with; copy it again")
+        runtime = (runtime or RuntimeOptions()).on(device)
         backbone = _built(config, path)
-        try:
-            backbone.lm.load_state_dict(load_file(folder / WEIGHTS))
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise BundleError(f"{folder / WEIGHTS} does not fit config.json: {reason}") from error
-        except SafetensorError as error:
-            raise BundleError(f"{folder / WEIGHTS} cannot be read: {one_line(error)}; copy it again") from error
-        action, runtime = config.action, runtime or RuntimeOptions()
-        if runtime.threads:
-            torch.set_num_threads(runtime.threads)
-        backbone.runtime = runtime
+        rounded = None if runtime.weights == "float" else runtime.weights
+        weights.read(backbone.decoder, folder, device, DTYPES[runtime.dtype], rounded)
         bundle = cls(
-            config, backbone.to(device, DTYPES[runtime.dtype]).eval(), VisionTokenizer.load(folder / "vision", device),
+            config, backbone.to(device).run_as(runtime).eval(), VisionTokenizer.load(folder / "vision", device),
             TextTokenizer.load(folder / "text"),
-            FastTokenizer.load(folder / "action", action.chunk, action.dimensions),
+            FastTokenizer.load(folder / "action", config.action.chunk, config.action.dimensions),
             QuantileNormalizer.load(folder / "action"), sha256(path), read_sentences(folder),
         )  # fmt: skip
         bundle.check()
@@ -339,13 +330,11 @@ def one_line(error: Exception) -> str:
 
 
 def _built(config: BundleConfig, path: Path) -> Backbone:
-    """Build the backbone; whatever the library says about a wrong value becomes one line."""
+    """Build the backbone, without memory for its weights."""
     try:
-        return Backbone(config.backbone, config.layout, config.attention)
-    except BundleError:
-        raise
-    except Exception as error:  # the library raises what it likes: strict fields, shapes, divisions by zero
-        raise BundleError(f"the backbone in {path} cannot be built: {one_line(error)}") from error
+        return Backbone(config.backbone, config.layout, config.attention, empty=True)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from error
 
 
 def part_files(folder: Path) -> list[str]:

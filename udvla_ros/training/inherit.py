@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from udvla_ros.errors import ConfigError
+from udvla_ros.model import weights
 from udvla_ros.model.checkpoint import Bundle
 
 PROBE = 8  # random chunks by which two action tokenisers are told apart
@@ -28,7 +29,7 @@ def inherit(child: Bundle, parent: Bundle) -> int:
     Raises:
         ConfigError: the backbones differ in size, or the action tokenisers in their codes.
     """
-    ours, theirs = child.backbone.lm.state_dict(), parent.backbone.lm.state_dict()
+    ours, theirs = dict(weights.named(child.backbone.decoder)), dict(weights.named(parent.backbone.decoder))
     tables = ("model.embed_tokens.weight", "lm_head.weight")
     if ours.keys() != theirs.keys():
         raise ConfigError("the bundle to start from has another number of layers: use its own backbone section")

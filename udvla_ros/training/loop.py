@@ -90,7 +90,7 @@ class PolicyTrainer:
             )
         self.objective = self.make_objective(backbone)
         if config.gradient_checkpointing:
-            backbone.lm.gradient_checkpointing_enable({"use_reentrant": False})
+            backbone.decoder.checkpointing = True
         self.objective.to(self.accelerator.device)
         self.prepared: Any = self._prepare()
         self.optimizers = build_optimizers(backbone, config.optimizer, config.lr, config.weight_decay)

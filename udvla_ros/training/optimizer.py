@@ -7,20 +7,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from udvla_ros.model.backbone import Backbone
+from udvla_ros.model.decoder import published
 
 ADAM_BETAS = (0.9, 0.95)  # the released recipe
 
 
 def build_optimizers(
-    model: nn.Module, name: str, lr: float, weight_decay: float
+    model: Backbone, name: str, lr: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
     """Return the optimisers of a run.
 
     ``adamw`` is the released recipe. ``muon`` gives the decoder's matrices orthogonalised updates of
     AdamW's magnitude and leaves embeddings, heads and norms to AdamW; a small model learns in fewer samples.
     """
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and ".layers." in n]
-    chosen = {id(p) for p in matrices} if name == "muon" else set()
+    rows = {ours: [n for _, n in parts] for ours, parts in published(model.shape)}
+    matrices = [(p, rows[n]) for n, p in model.decoder.named_parameters() if p.ndim == 2 and n.startswith("layers.")]
+    chosen = {id(p) for p, _ in matrices} if name == "muon" else set()
     rest = [p for p in model.parameters() if id(p) not in chosen]
     decayed = [p for p in rest if p.ndim >= 2]
     plain = [p for p in rest if p.ndim < 2]
@@ -31,8 +36,38 @@ def build_optimizers(
     adam = torch.optim.AdamW(groups, lr=lr, betas=ADAM_BETAS)
     if name != "muon":
         return [adam]
-    muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-    return [adam, muon]
+    return [adam, JoinedMuon(matrices, lr, weight_decay)]
+
+
+class JoinedMuon(torch.optim.Muon):
+    """Muon that orthogonalises query, key and value, gate and up each by itself, though they are stored as one matrix.
+
+    Its parameters are those rows of the matrices. Divided ones (DTensors) are taken whole.
+    """
+
+    def __init__(self, matrices: list[tuple[nn.Parameter, list[int]]], lr: float, weight_decay: float) -> None:
+        """``matrices``: each with the numbers of rows that belong together."""
+        self._wholes: list[tuple[nn.Parameter, list[nn.Parameter], list[int]]] = []
+        for whole, rows in matrices:
+            split = len(rows) > 1 and not isinstance(whole, DTensor)
+            parts = [nn.Parameter(part) for part in whole.detach().split(rows)] if split else [whole]
+            self._wholes.append((whole, parts, rows))
+        every = [part for _, parts, _ in self._wholes for part in parts]
+        super().__init__(every, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    def step(self, closure: Any = None) -> Any:
+        """Step on the gradients of the whole matrices."""
+        for whole, parts, rows in self._wholes:
+            if parts[0] is not whole and whole.grad is not None:
+                for part, grad in zip(parts, whole.grad.split(rows), strict=True):
+                    part.grad = grad
+        return super().step(closure)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, of the whole matrices too."""
+        super().zero_grad(set_to_none)
+        for whole, *_ in self._wholes:
+            whole.grad = None
 
 
 def learning_rate(progress: float, step: int, peak: float, warmup: int, floor: float) -> float:

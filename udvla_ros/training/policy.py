@@ -119,7 +119,7 @@ def start_from_codebook(backbone: Backbone, embeddings: torch.Tensor, seed: int)
     codes = codes / codes.norm(dim=1).mean()
     v = backbone.layout.vocabulary
     rows = slice(v.visual_first, v.visual_first + v.visual_size)
-    for table in (backbone.lm.model.embed_tokens.weight, backbone.lm.lm_head.weight):
+    for table in (backbone.decoder.embedding, backbone.decoder.head):
         projection = torch.randn(codes.shape[1], table.shape[1], generator=generator)
         table[rows] += (codes @ projection) * table.std()
 
@@ -203,7 +203,7 @@ class PolicyRun:
         """Return the model card's skeleton: what was trained on what, with which values."""
         config = dataclasses.asdict(self.trainer.config)
         lines = "\n".join(f"- {key}: {value}" for key, value in config.items())
-        count = sum(p.numel() for p in self.bundle.backbone.lm.parameters())
+        count = self.bundle.backbone.shape.parameters
         return (
             f"# {self.bundle.config.name}\n\n{count:,} parameters, trained for {self.trainer.step} steps in "
             f"{self.trainer.seconds / 60:.0f} minutes.\n\n## Training\n\n{lines}\n"

@@ -26,7 +26,7 @@ def shard(objective: nn.Module, backbone: Backbone, bf16: bool) -> None:
     if not torch.distributed.is_initialized():
         raise ConfigError("sharded training needs several processes: start it with accelerate launch or torchrun")
     policy = MixedPrecisionPolicy(torch.bfloat16 if bf16 else None, torch.float32)
-    for layer in backbone.lm.model.layers:
+    for layer in backbone.decoder.layers:
         fully_shard(layer, mp_policy=policy)
     fully_shard(objective, mp_policy=policy)
 

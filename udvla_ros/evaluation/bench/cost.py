@@ -54,7 +54,7 @@ class Geometry:
 
     @classmethod
     def of(cls, backbone: dict[str, Any], vocabulary: int) -> Geometry:
-        """Read keywords of ``Emu3TextConfig``."""
+        """Read a bundle's ``backbone`` section."""
         heads = backbone["num_attention_heads"]
         return cls(
             backbone["hidden_size"], backbone["intermediate_size"], backbone["num_hidden_layers"], heads,

@@ -131,7 +131,7 @@ def measure(
     seen = observations(bundle, min(repeat, OBSERVATIONS))
     report = Report(
         policy.config.name, policy.hash, "random" if random_weights else "bundle", policy.config.attention,
-        sum(p.numel() for p in bundle.backbone.lm.parameters()), layout.prefix_length, layout.suffix_length,
+        bundle.backbone.shape.parameters, layout.prefix_length, layout.suffix_length,
         str(device), torch.get_num_threads(), machine.name(device), torch.__version__, repeat,
         dataclasses.asdict(bundle.backbone.runtime),
     )  # fmt: skip
@@ -171,7 +171,7 @@ def measure(
         share = matmul_share(rows["jd3p"], options, policy)
         if share:
             report.ratios["matmul_share"] = share
-    report.words = list(bundle.backbone.engine().said)
+    report.words = list(bundle.backbone.replay.said)
     return report
 
 
@@ -182,9 +182,7 @@ def _policy(policy: Policy, contender: Contender) -> Policy:
         policy._decoders.setdefault(PUBLIC_LOOP, PublicLoop(bundle))
     if contender.options.decoder not in CAUSAL or bundle.config.attention == "causal":
         return policy
-    with torch.inference_mode():
-        bundle.backbone.engine()  # one engine for both: it knows nothing of masks
-    backbone = copy.copy(bundle.backbone)
+    backbone = copy.copy(bundle.backbone)  # one decoder for both: it knows nothing of masks
     backbone.kind = attention_kind("causal")
     config = dataclasses.replace(bundle.config, attention="causal")
     return Policy(dataclasses.replace(bundle, config=config, backbone=backbone))

@@ -126,7 +126,7 @@ def counted(row: Row, options: DecodeOptions, policy: Policy, peak: machine.Peak
     every = cost.forwards(policy.config.layout, backbone.kind, options)
     if every is None:
         return row
-    weight = 1 if backbone.runtime.weights == "int8" else backbone.dtype.itemsize
+    weight = backbone.dtype.itemsize if backbone.runtime.weights == "float" else 1
     total = cost.cost(geometry_of(policy.bundle), every, weight, backbone.dtype.itemsize)
     seconds = row.timings_ms["decode"]["p50"] / 1e3
     row = dataclasses.replace(row, gflops=round(total.flops / 1e9, 3), gbytes=round(total.bytes / 1e9, 4))

@@ -47,8 +47,8 @@ class _Run(Canvas):
         """One full forward, one softmax over the vocabulary, one commitment."""
         n, v, steps = self.length, self.model.layout.vocabulary, self.options.steps
         everything = torch.cat([self.prefix_ids, self.ids], 1)
-        hidden = self.model.hidden(everything, self.positions, self.mask)
-        logits = self.model.lm.lm_head(hidden).float()[:, n - 1 : -1]  # those that predict the suffix
+        hidden = self.model.states(everything, self.sequence.span(0, everything.shape[1]), None)
+        logits = self.model.logits(hidden)[:, n - 1 : -1]  # those that predict the suffix
         boundary = self.model.layout.template.action_start
         others = torch.full_like(logits, -math.inf)
         others[:, :boundary, self.visual_ids] = 0.0

@@ -40,7 +40,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Size:
-    """A decoder: keywords of ``Emu3TextConfig``, whether it has the published 184,622 ids, and its usual layout."""
+    """A decoder: a bundle's ``backbone`` section, whether it has the published 184,622 ids, and its usual layout."""
 
     backbone: dict[str, Any] = field(default_factory=dict)
     published: bool = False
@@ -106,7 +106,8 @@ def published_layout(name: str) -> Layout:
 
 
 def random_bundle(
-    name: str, layout: str | None = None, attention: str = "hybrid", seed: int = 0, dtype: str = "float32"
+    name: str, layout: str | None = None, attention: str = "hybrid", seed: int = 0, dtype: str = "float32",
+    device: torch.device | None = None,
 ) -> Bundle:
     """Build one in memory, named as what it is.
 
@@ -116,10 +117,10 @@ def random_bundle(
     size = _known(name, sizes(), "backbone")
     layout = layout or size.layout
     lengths = _known(layout, layouts(), "layout")
-    if size.published:
+    if size.published and (device is None or device.type == "cpu"):
         _check_memory(name, dtype)
     torch.manual_seed(seed)
-    vision = VisionTokenizer(Emu3VQVAE(small_config(codes=32768 if size.published else 512)))
+    vision = VisionTokenizer(Emu3VQVAE(small_config(codes=32768 if size.published else 512)), device or "cpu")
     text = TextTokenizer.train(SENTENCES, size_limit=64)
     fast = FastTokenizer.fit(_smooth_chunks(lengths.chunk, seed), 1024 if size.published else 512, scale=8)
     if size.published:
@@ -132,19 +133,8 @@ def random_bundle(
     label = f"random-{name}" + (f"-{layout}" if layout != size.layout or name != layout else "")
     config = BundleConfig(label, backbone, sequence, attention, ActionConvention(chunk=lengths.chunk))
     normalizer = QuantileNormalizer([-1.0] * 7, [1.0] * 7)
-    with torch.device("cpu"):
-        decoder = _cast(lambda: Backbone(backbone, sequence, attention), DTYPES[dtype])
+    decoder = Backbone(backbone, sequence, attention, device=device, dtype=DTYPES[dtype])
     return Bundle(config, decoder.eval(), vision, text, fast, normalizer)
-
-
-def _cast(build: Any, dtype: torch.dtype) -> Backbone:
-    """Build in a number type from the start: twice the weights may not fit."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        return build()
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _layout(lengths: Sizes, vocabulary: Vocabulary, grids: dict[str, tuple[int, int]]) -> Layout:
@@ -166,8 +156,8 @@ def _known(name: str, known: dict[str, Any], what: str) -> Any:
 
 
 def _check_memory(name: str, dtype: str) -> None:
-    """Refuse before the machine is out of memory: weights, once more while they are joined, and a loop's logits."""
-    needed = geometry(name).parameters * DTYPES[dtype].itemsize * 1.2 + 4 * 2**30
+    """Refuse before the machine is out of memory: weights and a loop's logits."""
+    needed = geometry(name).parameters * DTYPES[dtype].itemsize + 4 * 2**30
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

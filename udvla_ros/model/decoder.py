@@ -1,0 +1,231 @@
+"""The Emu3-shaped decoder: one forward for training, for decoding with and without a cache, on CPUs and GPUs.
+
+RMSNorm, rotary positions, grouped heads, SwiGLU (Emu3, arXiv 2409.18869). Query, key and value are one matrix, gate
+and up another: fewer, larger products. :func:`published` says under which names their rows stand in a file.
+
+Two things are left out where nobody asks for them: the last layer's rows without a reader, and gradients, without
+which sums are written over the residual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from udvla_ros.model.products import LARGEST, Matrix, Rounded
+from udvla_ros.model.sequence import Part, Span
+from udvla_ros.model.shape import Shape
+
+SMALL = 1 << 20  # scores of one attention up to which plain products beat the fused kernel on a CPU
+
+
+
+class Layer(nn.Module):
+    """Attention and MLP, each behind its norm and added to its input. Rows are flat: ``[B * n, hidden]``."""
+
+    def __init__(self, shape: Shape, device: torch.device | None, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.shape = shape
+        hidden, middle = shape.hidden_size, shape.intermediate_size
+        kind = {"device": device, "dtype": dtype}
+        self.attention_norm = nn.Parameter(torch.ones(hidden, **kind))
+        self.qkv = Matrix(shape.query_width + 2 * shape.key_width, hidden, **kind)
+        self.out = Matrix(hidden, shape.query_width, **kind)
+        self.mlp_norm = nn.Parameter(torch.ones(hidden, **kind))
+        self.gate_up = Matrix(2 * middle, hidden, **kind)
+        self.down = Matrix(hidden, middle, **kind)
+
+    def forward(
+        self, x: Tensor, span: Span, batch: int, stored: Tensor | None, outputs: Tensor | None, space: dict[str, Tensor]
+    ) -> Tensor:
+        """Run the rows of a span.
+
+        Args:
+            x: ``[B * n, hidden]``; overwritten where no gradient is wanted.
+            span: where they stand.
+            batch: B.
+            stored: this layer's cache ``[2, B, key heads, length, d]``; None: the rows attend to each other alone.
+            outputs: ``[B, m]`` the rows that go on; None: all.
+            space: memory for products, the same in every layer: fresh pages cost more than they seem.
+
+        Returns:
+            ``[B * m, hidden]``.
+        """
+        shape, d = self.shape, self.shape.head_dim
+        heads, kv = shape.num_attention_heads, shape.num_key_value_heads
+        normed = self._norm(x, self.attention_norm)
+        if outputs is None:
+            qkv = self.qkv.product(normed, None, _place(space, "qkv", normed, (heads + 2 * kv) * d))
+            qkv = qkv.view(batch, -1, heads + 2 * kv, d)
+            turned = rotated(qkv[:, :, : heads + kv], span.cos, span.sin)
+            query, keys, values, parts = turned[:, :, :heads], turned[:, :, heads:], qkv[:, :, heads + kv :], span.parts
+        else:
+            key_value = self.qkv.product(normed, (heads * d, (heads + 2 * kv) * d)).view(batch, -1, 2 * kv, d)
+            keys, values = rotated(key_value[:, :, :kv], span.cos, span.sin), key_value[:, :, kv:]
+        keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+        if stored is not None:
+            stored[0, :, :, span.first : span.last] = keys
+            stored[1, :, :, span.first : span.last] = values
+            keys, values = stored[0], stored[1]
+        if outputs is not None:
+            flat = (outputs + torch.arange(batch, device=x.device)[:, None] * (span.last - span.first)).view(-1)
+            x, normed = x[flat], normed[flat]
+            if not len(x):
+                return x
+            cos, sin, parts = span.chosen(outputs, self.shape.groups)
+            query = rotated(self.qkv.product(normed, (0, heads * d)).view(batch, -1, heads, d), cos, sin)
+        found = [self._attend(query[:, p.rows], keys[:, :, p.keys], values[:, :, p.keys], p) for p in parts]
+        attended = found[0] if len(found) == 1 else torch.cat(found, 1)
+        x = self._added(self.out, x, attended.reshape(len(x), -1))
+        normed = self._norm(x, self.mlp_norm)
+        product = self.gate_up.product(normed, None, _place(space, "gate_up", normed, 2 * shape.intermediate_size))
+        gate, up = product.chunk(2, -1)
+        gated = F.silu(gate) * up if torch.is_grad_enabled() else F.silu(gate, inplace=True).mul_(up)
+        return self._added(self.down, x, gated)
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, weight.shape, weight, self.shape.rms_norm_eps)
+
+    def _added(self, matrix: Matrix, residual: Tensor, x: Tensor) -> Tensor:
+        if self.training and self.shape.attention_dropout:
+            return residual + F.dropout(matrix.product(x), self.shape.attention_dropout)
+        return matrix.added(residual, x)
+
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, part: Part) -> Tensor:
+        """``[B, n, heads, d]`` over ``[B, key heads, K, d]`` -> ``[B, n, heads, d]``.
+
+        Query heads that share a key head are rows of one product.
+        """
+        batch, n, heads, d = query.shape
+        kv, rows, scale = keys.shape[1], self.shape.groups * n, d**-0.5
+        if self.shape.groups > 1:
+            query = query.view(batch, n, kv, self.shape.groups, d).permute(0, 2, 3, 1, 4).reshape(batch, kv, rows, d)
+        else:
+            query = query.transpose(1, 2)
+        small = batch * kv * rows * keys.shape[2] <= SMALL and not torch.is_grad_enabled()
+        if small and query.device.type == "cpu" and query.dtype == torch.float32:
+            query, keys, values = (t.reshape(batch * kv, t.shape[2], d) for t in (query, keys, values))
+            if part.bias is None:
+                scores = torch.bmm(query, keys.transpose(1, 2)).mul_(scale)
+            else:
+                bias = part.bias
+                added = bias.expand(batch, kv, -1, -1).reshape(batch * kv, rows, -1) if len(bias) > 1 else bias[0]
+                scores = torch.baddbmm(added, query, keys.transpose(1, 2), alpha=scale)
+            found = torch.bmm(scores.softmax(-1), values).view(batch, kv, rows, d)
+        else:
+            dropout = self.shape.attention_dropout if self.training else 0.0
+            found = F.scaled_dot_product_attention(query, keys, values, part.bias, dropout, scale=scale)
+        if self.shape.groups > 1:
+            return found.view(batch, kv, self.shape.groups, n, d).permute(0, 3, 1, 2, 4).reshape(batch, n, heads, d)
+        return found.transpose(1, 2)
+
+
+class Decoder(nn.Module):
+    """Token ids to states. ``embedding`` and ``head`` ``[ids, hidden]`` are not tied."""
+
+    def __init__(self, shape: Shape, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+        """Allocate the weights; :meth:`initialise` or a file gives them values."""
+        super().__init__()
+        self.shape = shape
+        kind = {"device": device, "dtype": dtype}
+        self.embedding = nn.Parameter(torch.empty(shape.vocab_size, shape.hidden_size, **kind))
+        self.layers = nn.ModuleList(Layer(shape, device, dtype) for _ in range(shape.num_hidden_layers))
+        self.norm = nn.Parameter(torch.ones(shape.hidden_size, **kind))
+        self.head = nn.Parameter(torch.empty(shape.vocab_size, shape.hidden_size, **kind))
+        self.checkpointing = False  # recompute activations in the backward pass: less memory, a third more time
+        self._space: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Draw fresh weights, as Emu3 does: normal matrices, norms of one."""
+        for parameter in self.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(0.0, self.shape.initializer_range)
+
+    def forward(self, ids: Tensor, span: Span, buffer: Tensor | None = None, outputs: Tensor | None = None) -> Tensor:
+        """Run the rows of a span.
+
+        Args:
+            ids: ``[B, n]``.
+            span: where they stand and what they see.
+            buffer: the cache ``[layers, 2, B, key heads, length, d]``, which holds what stands before them and takes
+                what they say; None: the span is all there is.
+            outputs: ``[B, m]`` which of the n rows somebody reads; None: all. With m = 0 the cache alone is filled.
+
+        Returns:
+            ``[B, m, hidden]`` after the final norm.
+        """
+        batch, last = len(ids), self.shape.num_hidden_layers - 1
+        x = F.embedding(ids, self.embedding).view(ids.numel(), -1)
+        for number, layer in enumerate(self.layers):
+            stored = None if buffer is None else buffer[number]
+            given = (x, span, batch, stored, outputs if number == last else None, self._space)
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(layer, *given, use_reentrant=False)
+            else:
+                x = layer(*given)
+        x = F.rms_norm(x, self.norm.shape, self.norm, self.shape.rms_norm_eps)
+        return x.view(batch, -1 if len(x) else 0, self.shape.hidden_size)
+
+    def rotations(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine ``[B, L, 1, d]`` of positions ``[B, L]``, found in float32: halves would blur."""
+        half = self.shape.head_dim // 2
+        powers = torch.arange(half, dtype=torch.float32, device=positions.device) / half
+        angles = positions[:, :, None].float() * (1.0 / self.shape.rope_theta**powers)
+        cos, sin = angles.cos(), angles.sin()
+        return torch.cat([cos, cos], -1)[:, :, None].to(dtype), torch.cat([-sin, sin], -1)[:, :, None].to(dtype)
+
+    def round(self, kind: str) -> None:
+        """Put 8-bit weights in the place of the layers' own: ``int8`` or ``fp8``. There is no way back."""
+        assert kind in LARGEST
+        for layer in self.layers:
+            for name in ("qkv", "out", "gate_up", "down"):
+                matrix = getattr(layer, name)
+                if isinstance(matrix, Matrix):
+                    setattr(layer, name, Rounded(matrix.weight, kind))
+
+    @property
+    def rounded(self) -> bool:
+        """Whether :meth:`round` was called."""
+        return any(isinstance(module, Rounded) for module in self.modules())
+
+
+def published(shape: Shape) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """Yield our names of the weights, each with the published names of its rows in order, and how many they are.
+
+    Published means those of Emu3 and of every bundle: ``model.layers.0.self_attn.q_proj.weight``.
+    """
+    h, q, kv, i = shape.hidden_size, shape.query_width, shape.key_width, shape.intermediate_size
+    yield "embedding", [("model.embed_tokens.weight", shape.vocab_size)]
+    for number in range(shape.num_hidden_layers):
+        ours, theirs = f"layers.{number}.", f"model.layers.{number}."
+        for name, rows in (
+            ("attention_norm", [("input_layernorm", h)]),
+            ("qkv.weight", [("self_attn.q_proj", q), ("self_attn.k_proj", kv), ("self_attn.v_proj", kv)]),
+            ("out.weight", [("self_attn.o_proj", h)]),
+            ("mlp_norm", [("post_attention_layernorm", h)]),
+            ("gate_up.weight", [("mlp.gate_proj", i), ("mlp.up_proj", i)]),
+            ("down.weight", [("mlp.down_proj", h)]),
+        ):
+            yield ours + name, [(f"{theirs}{part}.weight", count) for part, count in rows]
+    yield "norm", [("model.norm.weight", h)]
+    yield "head", [("lm_head.weight", shape.vocab_size)]
+
+
+def rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of ``[B, n, heads, d]``; ``sin`` has its first half negated."""
+    return torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, -1), sin).to(heads.dtype)
+
+
+def _place(space: dict[str, Tensor], name: str, x: Tensor, width: int) -> Tensor | None:
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
+    place = space.get(name)
+    if place is None or len(place) < len(x) or place.dtype != x.dtype:
+        with torch.inference_mode(False):  # it may be written again outside of it
+            place = space[name] = x.new_empty(len(x), width)
+    return place[: len(x)]
