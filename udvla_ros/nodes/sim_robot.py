@@ -108,8 +108,8 @@ class SimulatedRobot:
         """
         chosen, sentence = choose_task(seed, task, instruction)
         self.world.reset(sample_scene(seed, chosen))
-        self.arm.reset(self.world.q_command)
-        self.fingers.reset(np.array([self.gripper.position(self.world.gripper_command)]))
+        self.arm.activate(self.world.q_command)
+        self.fingers.activate(np.array([self.gripper.position(self.world.gripper_command)]))
         self.audit.restart()
         self._began = now
         self.monitor = TaskMonitor(chosen)
