@@ -10,6 +10,7 @@ from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.exchange import ArbiterOptions
 from udvla_ros.motion.guards import GUARDS
 from udvla_ros.motion.modes import SOURCES, TRANSITIONS, Mode
+from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.stitch import StitchOptions
 from udvla_ros.motion.trajectory import Trajectory
 
@@ -62,6 +63,8 @@ def test_every_pair_of_mode_and_event_does_what_the_table_says(rig, mode, event)
         "silence": lambda: rig.wait(2.2),
         "blind": lambda: (setattr(rig, "blind", True), rig.wait(1.2)),
         "hand_over": lambda: rig.arbiter.hand_over("asked for", rig.now),
+        "impeded": lambda: (rig.arbiter.impede("scaling", "at half speed", rig.now), rig.send()),
+        "fault": lambda: rig.arbiter._change("fault", "a fault of the filter", rig.now),
         "contested": lambda: [rig.arbiter.contest(source, "two writers", rig.now) for source in SOURCES],
     }[event]()
     if event == "touch" and mode is Mode.TELEOP:
@@ -84,7 +87,7 @@ def test_nothing_moves_before_joint_states_at_rest(ur5e):
     arbiter.observe(ur5e.joints, ur5e.home, still, 1.2)
     np.testing.assert_allclose(arbiter.plan.state(1.2).q, ur5e.home)
     assert arbiter.plan.gripper_at(1.2) == 0.2
-    assert arbiter.take() is None, "the controller already holds the arm where it is"
+    assert arbiter.take(1.2) is None, "the controller already holds the arm where it is"
     assert [event.kind for event in arbiter.tick(1.2)] == ["ready"]
     arbiter.observe(ur5e.joints, ur5e.home + 0.01, still, 1.3)
     np.testing.assert_allclose(arbiter.plan.state(1.3).q, ur5e.home), "the measured arm must not drag the command"
@@ -120,12 +123,51 @@ def test_teleop_takes_over_at_once_without_a_step(rig):
     rig.judge()
 
 
-def test_a_takeover_with_a_bad_command_still_stops_the_policy(rig):
+GARBAGE = {
+    "non_finite": lambda rig: {"positions": np.full((1, 7), np.nan)},
+    "unknown_joint": lambda rig: {"names": ["a", *rig.robot.command_names[1:]]},
+    "stale": lambda rig: {"stamp": rig.now - 60.0},
+    "empty": lambda rig: {"times": [], "positions": np.zeros((0, 7))},
+    "jump": lambda rig: {"positions": np.append(rig.q, 0.0)[None] + np.eye(7)[0]},
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_garbage_is_no_hand(rig, kind):
     moving(rig)
-    verdict = rig.offer("teleop", Trajectory(rig.robot.command_names, [0.1], np.full((1, 7), np.nan), None, rig.now))
-    assert verdict.kind == "non_finite" and rig.arbiter.mode is Mode.TELEOP
+    plan = rig.arbiter.plan
+    here = np.append(rig.q, 0.0)[None]
+    good = {"names": rig.robot.command_names, "times": [0.1], "positions": here, "stamp": rig.now}
+    verdict = rig.offer("teleop", Trajectory(**good | GARBAGE[kind](rig)))
+    assert verdict.kind == kind and rig.arbiter.mode is Mode.POLICY and rig.arbiter.plan is plan
+    rig.act("hold")
+    rig.wait(1.0)
+    good = good | {"positions": np.append(rig.q, 0.0)[None], "stamp": rig.now}
+    rig.offer("teleop", Trajectory(**good | GARBAGE[kind](rig)))
+    assert rig.arbiter.mode is Mode.HOLD
+    assert rig.offer("teleop", along(rig, 0.1)).accepted, "and hinders no hand"
+
+
+@pytest.mark.parametrize("points", [1, 3])
+def test_points_that_are_all_due_at_once_are_no_end_of_the_arbiter(rig, points):
+    rig.act("engage", "policy")
+    for begin in (2e-4, 9e-4, 1e-3):
+        times = begin + 1.5e-4 * np.arange(points)
+        verdict = rig.offer("policy", Trajectory(rig.robot.joints, times, np.tile(rig.q, (points, 1)), None, rig.now))
+        assert verdict.accepted or verdict.kind == "elapsed"
+        rig.wait(0.1)
+    rig.settle()
+    rig.judge()
+
+
+def test_a_fault_of_the_filter_is_a_refusal_and_the_arm_is_braked(rig, monkeypatch):
+    moving(rig)
+    monkeypatch.setattr(rig.arbiter.safety, "plan", lambda *_: [][0])
+    verdict = rig.offer("policy", along(rig))
+    assert verdict.kind == "fault" and "IndexError" in verdict.reason and rig.arbiter.mode is Mode.HOLD
     rig.wait(0.3)
     rig.judge_rest()
+    rig.judge()
 
 
 def test_the_policy_comes_back_only_on_purpose_and_with_what_it_saw_since(rig):
@@ -155,14 +197,21 @@ def test_teleop_held_down_during_hold_must_be_let_go_first(rig):
     assert rig.arbiter.mode is Mode.TELEOP
 
 
-def test_silence_ends_in_rest_on_the_plan_and_then_in_hold(rig):
-    moving(rig)
-    goal = rig.arbiter.plan.q[-1]
-    events = rig.wait(3.0)
-    rig.judge_rest()
-    np.testing.assert_allclose(rig.controller.state[0], goal, atol=1e-9)
+def test_nobody_is_followed_for_longer_than_the_silence_that_ends_it(rig):
+    """One point far ahead in time, then nothing: the arm is braked, wherever it is on its way."""
+    rig.act("engage", "teleop")
+    assert rig.offer("teleop", Trajectory(rig.robot.joints, [29.0], rig.q[None] + 0.4, None, rig.now)).accepted
+    assert rig.arbiter.plan.end - rig.now < 2.0
+    rig.wait(1.0)
     assert rig.arbiter.mode is Mode.HOLD
-    assert ["HOLD" in e.text for e in events if e.kind == "mode"] == [True]
+    rig.judge_rest()
+    assert rig.act("engage", "policy").accepted
+    assert rig.offer("policy", along(rig, speed=0.5, count=60)).accepted
+    events = rig.wait(2.5)
+    rig.judge_rest()
+    assert rig.arbiter.mode is Mode.HOLD
+    assert [e.text.split(":")[0] for e in events if e.kind == "mode"] == ["POLICY", "HOLD"]
+    rig.judge()
 
 
 def test_stop_is_latched_the_first_reason_stays_and_only_reset_leaves_it(rig):
@@ -255,7 +304,7 @@ def test_a_clock_jump_stops_and_sends_nothing(rig, jump):
     events = rig.arbiter.tick(rig.now + jump)
     assert rig.arbiter.mode is Mode.STOPPED and "clock jumped" in rig.arbiter.mode_reason
     assert "clock" in [event.kind for event in events]
-    assert rig.arbiter.take() is None, "how much time passed is unknown: the controller ends the plan it has"
+    assert rig.arbiter.take(rig.now) is None, "how much time passed is unknown: the controller ends the plan it has"
     np.testing.assert_allclose(rig.arbiter.plan.state(rig.now + jump).q, before.q, atol=1e-9)
     assert rig.arbiter.plan.rest_time == plan.rest_time
     later = rig.now + jump + 2.0
@@ -330,10 +379,10 @@ def test_what_happened_is_told_and_counted(rig):
 
 def test_what_was_commanded_is_remembered(rig):
     moving(rig, seconds=0.5)
-    early = rig.controller.log[60]
-    state, gripper = rig.arbiter.past(early[0])
-    np.testing.assert_allclose(state.q, early[1], atol=1e-9)
-    assert gripper == pytest.approx(early[-1])
+    time, q, hand = (x[60] for x in rig.controller.written())
+    state, gripper = rig.arbiter.past(time)
+    np.testing.assert_allclose(state.q, q, atol=1e-9)
+    assert gripper == pytest.approx(hand)
     assert rig.arbiter.past(rig.now - 100.0) is None
 
 
@@ -362,9 +411,9 @@ def test_a_stream_of_short_horizons_is_followed_without_lag(ur5e, latency):
         points = np.stack([hand(stamp + t) for t in ahead])
         assert rig.offer("teleop", Trajectory(ur5e.joints, ahead, points, None, stamp)).accepted
         rig.wait(0.02 - latency if latency < 0.02 else 0.02)
-    played = np.array([(row[0], row[1][0]) for row in rig.controller.log if row[0] > begin + 1.0])
-    wanted = np.array([hand(t)[0] for t in played[:, 0]])
-    assert np.abs(played[:, 1] - wanted).max() < 0.003
+    times, played, _ = rig.controller.written(begin + 1.0)
+    wanted = np.array([hand(t)[0] for t in times])
+    assert np.abs(played[:, 0] - wanted).max() < 0.003
     rig.settle()
     rig.judge()
 
@@ -406,7 +455,8 @@ def test_a_lock_that_must_go_on_being_heard_counts_as_pressed_when_it_is_silent(
     rig.judge()
 
 
-def test_an_arm_at_rest_away_from_its_command_is_not_engaged(rig, ur5e):
+def test_an_arm_at_rest_away_from_its_command_is_not_engaged(ur5e):
+    rig = Rig(ur5e, options=ArbiterOptions(following_error=1.0))
     rig.blind = True
     away = rig.q + 0.4 * np.eye(6)[1]
     rig.wait(1.0)
@@ -429,7 +479,13 @@ def test_a_clock_that_was_set_in_mid_motion_moves_the_plan_along_with_it(rig, st
     rig.wait(1.0)
     np.testing.assert_allclose(rig.q, rig.controller.state[0], atol=1e-9)
     rig.judge_rest()
-    assert rig.act("reset").accepted
+    assert rig.act("reset").accepted == (step == 0.2)
+    if step != 0.2:
+        assert "synchronise the machines' clocks" in rig.act("reset").reason
+        rig.skew = 0.0
+        rig.controller.shift(step)
+        rig.wait(2.0)
+        assert rig.act("reset").accepted
     rig.judge()
 
 
@@ -458,22 +514,17 @@ def test_a_dry_run_shows_what_it_keeps_back(ur5e):
     rig.observe()
     rig.act("engage", "policy")
     plan = arbiter.offer("policy", along(rig), rig.now).plan
-    assert arbiter.take() is None and arbiter.withheld is plan
-    assert arbiter.take() is None and arbiter.withheld is None
+    assert arbiter.take(rig.now) is None
+    np.testing.assert_array_equal(arbiter.withheld.q[-1], plan.q[-1])
+    assert [arbiter.take(rig.now) for _ in range(3)] == [None] * 3 and arbiter.withheld is None
 
 
-def test_a_message_that_takes_less_than_the_lead_changes_nothing_that_was_played(ur5e):
-    """Whatever is switched to, stops included: the controller gets it 18 ms late and nobody can tell."""
-    rig = Rig(ur5e, stitch=StitchOptions(lead=0.02))
-    def late() -> None:
-        plan = rig.arbiter.take()
-        if plan is not None:
-            sent = rig.now
-            rig.controller.play(sent + 0.018)
-            rig.now = sent + 0.018
-            rig.controller.receive(rig.arbiter.points(plan, rig.now))
-
-    rig.send = late
+@pytest.mark.parametrize("rate", [100.0, 200.0, 500.0])
+@pytest.mark.parametrize("delay", [0.0, 0.018])
+def test_a_message_that_takes_less_than_the_lead_changes_nothing_that_was_played(rate, delay):
+    """Whatever is switched to, stops included, at the limits of a real arm: nobody can tell that there was a switch."""
+    robot = RobotDescription.load("ur5e")
+    rig = Rig(robot, stitch=StitchOptions(lead=0.02), controller={"rate": rate, "delay": delay})
     moving(rig)
     for speed in (0.8, -0.5, 0.9):
         assert rig.offer("teleop", along(rig, speed=speed)).accepted
@@ -492,8 +543,7 @@ def test_a_controller_that_holds_the_arm_a_little_off_is_given_time(ur5e, stop):
     """Started anew it holds the measured arm, up to ``lag`` from the command: no step when commands begin."""
     rig = Rig(ur5e, stitch=StitchOptions(lead=0.02))
     off = ur5e.home + 0.04 * np.array([1, -1, 1, 1, -1, 1])
-    rig.controller.state = (off, np.zeros(6), np.zeros(6))
-    rig.controller.log = [(rig.now, *rig.controller.state, 0.0)]
+    rig.controller.put(off)
     rig.wait(0.1)
     rig.act("engage", "policy")
     assert rig.offer("policy", along(rig)).accepted

@@ -73,16 +73,19 @@ def test_halves_are_samples_at_knots_and_middles():
     np.testing.assert_allclose(values, plan.sample(at)[0], atol=1e-12)
 
 
-def test_points_start_after_now_and_end_at_rest():
+def test_points_begin_at_the_knot_before_or_some_time_after():
     times, q, v, a = knots(3)
     plan = Plan(10.0, times, q, v, a, np.zeros(len(times)))
-    now = 10.0 + times[2] - 0.002  # the next knot is nearer than a controller can use
-    message = plan.points(now)
-    assert message[0][0] == pytest.approx(times[3] - times[2] + 0.002)
-    assert not message[2][-1].any() and not message[3][-1].any()
-    late = plan.points(plan.end + 3.0)
-    assert len(late[0]) == 1 and late[0][0] > 0
-    np.testing.assert_allclose(late[1][-1], q[-1])
+    now = 10.0 + times[2] + 0.002
+    points = plan.points_from(now)
+    assert points.stamp == pytest.approx(10.0 + times[2]) and points.times[0] == 0.0
+    np.testing.assert_array_equal(points.q, q[2:])
+    points = plan.points_after(now, 0.005)
+    assert points.stamp == now and points.times[0] == pytest.approx(times[3] - times[2] - 0.002)
+    assert not points.qd[-1].any() and not points.qdd[-1].any()
+    for late in (plan.points_after(plan.end + 3.0, 0.1), plan.points_from(plan.end + 3.0)):
+        assert (np.diff(late.times) > 0).all()
+        np.testing.assert_allclose(late.q[-1], q[-1])
 
 
 def test_the_gripper_keeps_its_own_speed_and_finishes_after_the_arm():

@@ -138,7 +138,7 @@ def test_elapsed_points_are_dropped_by_time(ur5e):
     rig.wait(0.35)
     assert rig.offer("policy", rig.chunk(targets, age=0.35)).accepted
     rig.settle()
-    pan = np.array([row[1][0] for row in rig.controller.log])
+    pan = rig.controller.written()[1][:, 0]
     assert (np.diff(pan) > -1e-4).all()
     assert pan[-1] == pytest.approx(targets[-1, 0], abs=1e-4)
 

@@ -14,12 +14,13 @@ import numpy as np
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.motion.admission import Admission
+from udvla_ros.motion.delivery import Delivery, halted
 from udvla_ros.motion.errors import Refused
 from udvla_ros.motion.exchange import ArbiterOptions, Event, Heard, Lock, Verdict
 from udvla_ros.motion.guards import GUARDS
 from udvla_ros.motion.measured import Floats, Measured
-from udvla_ros.motion.modes import SOURCES, TRANSITIONS, Mode, Source
-from udvla_ros.motion.plan import Plan, State
+from udvla_ros.motion.modes import IMPEDIMENTS, SOURCES, TRANSITIONS, Mode, Source
+from udvla_ros.motion.plan import Plan, Points, State
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.safety import SafetyFilter
 from udvla_ros.motion.stitch import Joining, StitchOptions, ensembled
@@ -28,8 +29,7 @@ from udvla_ros.motion.trajectory import Trajectory
 KEPT = 1.0  # s for which past plans are kept beyond the greatest age of a stamp
 RESOLUTION = 1e-6  # s to which stamps since the epoch can be compared as doubles
 STANDING = 1e-6  # rad between two commands that count as the same
-SOONEST = 0.005  # s from a message to its first point
-GENTLE = 0.25  # of the limits, for the controller's bridge to where commands start
+BEYOND = 0.6  # s for which a command is planned beyond the silence that ends it: time to brake, and for a late tick
 HOLDS_NOTHING = 0.05  # closed fraction up to which a gripper is open
 
 
@@ -64,44 +64,64 @@ class Arbiter:
         self.counts: Counter[str] = Counter()
         self.locks: dict[str, Lock] = {}
         self.rivals: dict[str, tuple[float, str]] = {}  # source -> until when it has two writers, and who
-        self.settled = -np.inf  # from when on the controller is sure to hold what is commanded
-        self._fresh = False  # nothing was sent since commands started from the measured arm
-        self.withheld: Plan | None = None  # what the last take() of a dry run kept back
+        self.impediments: dict[str, str] = {}  # name, as in IMPEDIMENTS -> reason
+        self.withheld: Points | None = None  # what the last take() of a dry run kept back
         self.heard = {name: Heard() for name in self.sources}
-        self.measured = Measured(robot)
+        self.measured = Measured(robot, self.options.still)
+        self._delivery = Delivery(self.options, robot.limits, self.measured)
+        self._stepped = 0.0  # s by which the clock was set; what the driver's clock did is not known yet
         self._past: deque[tuple[float, Plan]] = deque()
         self._memory = self.safety.admission.max_age + KEPT
         self._events: list[Event] = []
-        self._unsent: Plan | None = None
         self._now: float | None = None
 
     # -- what comes in ---------------------------------------------------------------------------------
-    def observe(self, names: Sequence[str], q: Floats, qd: Floats | None, now: float) -> None:
-        """Take joint states, by name, some at a time or all. The first at rest give the first command."""
+    def observe(self, names: Sequence[str], q: Floats, qd: Floats | None, now: float, stamp: float = 0.0) -> None:
+        """Take joint states, by name, some at a time or all. The first at rest give the first command.
+
+        Args:
+            stamp: their own time, s; 0 where they have none.
+        """
         now = self._advance(now)
         self.measured.update(names, q, qd, now)
+        if self.options.stamp_commands:
+            self.measured.clock.hear(stamp, now)
+            if self._stepped and self.measured.clock.offset is not None:
+                self._follow_the_clock(now)
+            self.impede("clock", self.measured.clock.trouble(), now)
         if self.plan is None and not self.measured.why_not_still(now, self.options):
             self._initialise(now)
             self.mode_reason = "start-up"
             self._note("ready", "commands start from the measured arm", now)
         elif self.plan is not None and self.mode is not Mode.STOPPED and not self.options.dry_run:
-            error = np.abs(self.measured.q - self.plan.state(now).q)
-            if error.max() > (self.options.following_error or np.inf):
+            error = self._following_error(now)
+            if error.max() > self.options.following_error:
                 joint = int(error.argmax())
-                self.stop(f"{self.robot.joints[joint]} is {error[joint]:.2f} rad from its command", now)
+                self._change("stop", f"{self.robot.joints[joint]} is {error[joint]:.2f} rad from its command", now,
+                             astray=True)  # fmt: skip
+
+    def _following_error(self, now: float) -> np.ndarray:
+        """Return how far [d] the arm is measured from what was commanded within the last ``servo_lag``, rad."""
+        assert self.plan is not None
+        before = [self.past(now - part * self.options.servo_lag) for part in (0.5, 1.0)]
+        commands = np.array([self.plan.state(now).q, *(state[0].q for state in before if state is not None)])
+        return np.maximum(self.measured.q - commands.max(axis=0), commands.min(axis=0) - self.measured.q)
 
     def offer(self, source: str, trajectory: Trajectory, now: float) -> Verdict:
         """Take a command of ``source`` and, if it passes, put a plan for it in force.
 
-        A refused command changes nothing: the plan in force goes on to its rest.
+        A refused command changes nothing: the plan in force goes on to its rest. Should the filter itself fail, the
+        arm is braked and nobody has it.
         """
         now = self._advance(now)
         try:
             verdict = self._consider(source, trajectory, now)
         except Refused as refusal:
             verdict = Verdict(False, str(refusal), refusal.kind, self.plan)
-        if source in self.heard:
-            self.heard[source].offered = now
+        except Exception as error:
+            text = f"the filter failed on a command of {source}: {error!r}; report it"
+            self._change("fault", text, now)
+            verdict = Verdict(False, text, "fault", self.plan)
         if verdict.accepted:
             self.counts["accepted"] += 1
             for name in verdict.interventions:
@@ -138,6 +158,29 @@ class Arbiter:
         if held:
             self.stop(f"{name} is pressed", now)
 
+    def impede(self, name: str, reason: str, now: float) -> None:
+        """Note why the controller cannot be relied on, or that this is over (no reason): see ``IMPEDIMENTS``."""
+        if self.options.dry_run or self.impediments.get(name, "") == reason:
+            return
+        now, kind, news = self._advance(now), IMPEDIMENTS[name], name not in self.impediments
+        self.impediments.pop(name, None)
+        if not reason:
+            return
+        self.impediments[name] = reason
+        if not news:
+            return
+        if self.mode is Mode.HOLD and not (kind.stops and self._delivery.begun):
+            if kind.astray and self.plan is not None and not self.plan.at_rest(now):
+                self._halt(now)
+        else:
+            self._change("stop" if kind.stops else "impeded", reason, now, astray=kind.astray)
+        if kind.deaf:
+            self._delivery.drop()
+
+    def intruded(self, reason: str, now: float) -> None:
+        """Stop because somebody else wrote to the controller; what it plays is not known."""
+        self._change("stop", reason, self._advance(now), astray=True)
+
     def contest(self, source: str, reason: str, now: float) -> None:
         """Take the arm from a source with two writers: whom to follow cannot be known. It must be engaged anew."""
         now = self._advance(now)
@@ -154,7 +197,7 @@ class Arbiter:
     def stalled(self, seconds: float, now: float) -> None:
         """Stop because nobody called for ``seconds``; the controller played on, so the plan in force still holds."""
         self._now = now
-        self._change("stop", f"the arbiter stalled for {seconds:.1f} s; is this machine overloaded?", now, brake=False)
+        self._change("stop", f"the arbiter stalled for {seconds:.1f} s; is this machine overloaded?", now)
 
     def clock_stepped(self, seconds: float, now: float) -> None:
         """Stop because the clock was set by ``seconds`` while real time went on; ``now`` is after the step."""
@@ -186,29 +229,33 @@ class Arbiter:
             if self.mode is source.mode and now - last > source.timeout:
                 self._change("silence", f"nothing to follow from {name} for {source.timeout:g} s", now)
         active = self.mode in (Mode.POLICY, Mode.TELEOP)
+        if not active and not self.options.dry_run and self._delivery.missed(now):
+            self._change("stop", "the arm did not come to rest as it was told: is the controller on its topic?", now,
+                         astray=True)  # fmt: skip
         if active and now - self.measured.time > self.options.joint_state_timeout:
             self._change("blind", f"no joint states for {self.options.joint_state_timeout:g} s", now)
         if self.options.lock_timeout > 0 and self.mode is not Mode.STOPPED:
             for name, lock in self.locks.items():
                 if now - lock.heard > self.options.lock_timeout:
                     self._change("stop", f"{name} has been silent for {self.options.lock_timeout:g} s", now)
+        if self.options.lock_required:
+            self.impede("lock", "" if self.locks else "no emergency stop has been heard; start its publisher", now)
         while len(self._past) > 1 and self._past[1][0] < now - self._memory:
             self._past.popleft()
         events, self._events = self._events, []
         return events
 
-    def take(self) -> Plan | None:
-        """Return the plan to send to the controller if it changed since the last call, else None."""
-        plan, self._unsent = self._unsent, None
-        self.withheld = plan if self.options.dry_run else None
-        return None if self.options.dry_run else plan
+    def take(self, now: float, late: bool = False) -> Points | None:
+        """Return the message to send to the controller now, if there is one; two in a row may be the same.
 
-    def points(self, plan: Plan, now: float, least: float = SOONEST) -> tuple[np.ndarray, ...]:
-        """Return what a message that sends ``plan`` carries, see :meth:`Plan.points`.
-
-        Nothing comes before ``least`` s: the controller makes the way to the first point by itself.
+        Args:
+            late: it took longer than the lead to make the plan.
         """
-        return plan.points(now, max(least, self.settled - now))
+        if any(IMPEDIMENTS[name].deaf for name in self.impediments):
+            self._delivery.drop()
+        points = self._delivery.take(now, late)
+        self.withheld = points if self.options.dry_run else None
+        return None if self.options.dry_run else points
 
     def state(self, now: float) -> State | None:
         """Return the commanded arm state at ``now``; None before the first joint states."""
@@ -230,18 +277,24 @@ class Arbiter:
         if self._contested(name, now):
             raise Refused("two_writers", self.rivals[name][1])
         source, heard = self.sources[name], self.heard[name]
-        if source.takes_over and self._outranks(source):
-            self._change("touch", f"{name} took over" if self.mode is Mode.POLICY else f"{name} spoke", now, name)
-        if self.mode is not source.mode:
+        touches = source.takes_over and self._outranks(source)
+        if self.mode is not source.mode and not touches:
+            if source.takes_over:  # a hand that was there before the mode changed must let go first
+                self.safety.check(trajectory, self.plan.state(now), now)
+                heard.offered = now
             raise Refused("not_engaged", f"mode is {self.mode.value} ({self.mode_reason}); engage {name} first")
-        if self._fresh:
-            self._fresh, self.settled = False, now + self._settling(now)
-        at = max(self._leave(now), self.settled)
+        self._delivery.begin(self.plan.state(now).q, now)
+        at = self._leave(now)
         request = self.safety.check(trajectory, self.plan.state(at), at, self._stood(trajectory.stamp, at))
         if trajectory.stamp < heard.stamp - RESOLUTION:
             raise Refused("out_of_order", f"older than the last one accepted by {heard.stamp - trajectory.stamp:.3f} s")
         if not source.takes_over and trajectory.stamp < heard.engaged - RESOLUTION:
             raise Refused("before_engagement", f"made from what was seen before {name} was engaged; send a newer one")
+        if touches:  # by what has been admitted; anything less is no hand
+            self._change("touch", f"{name} took over" if self.mode is Mode.POLICY else f"{name} spoke", now, name)
+        heard.offered = now
+        if self.mode is not source.mode:
+            raise Refused("not_engaged", f"mode is {self.mode.value} ({self.mode_reason}); engage {name} first")
         in_force = self.plan
         if self.stitch.ensemble is not None:
             older = [chunk for chunk in heard.recent if now - chunk[0] < self._memory]
@@ -250,23 +303,13 @@ class Arbiter:
         options = replace(self.stitch, frozen=max(self.stitch.frozen - self.stitch.lead, 0.0))
         if source.tail is not None:
             options = replace(options, tail=source.tail, frozen=0.0)
-        joining = Joining(request, in_force, at, self.past, self.safety.limits, options)
+        cap = source.timeout + BEYOND
+        joining = Joining(request, in_force, at, self.past, self.safety.limits, options, cap)
         outcome = self.safety.plan(joining, in_force, at)
         heard.accepted, heard.stamp = now, trajectory.stamp
+        self._delivery.followed()
         self._put(outcome.plan, now)
         return Verdict(True, plan=self.plan, interventions=outcome.interventions)
-
-    def _settling(self, now: float) -> float:
-        """Return the seconds that the controller is given to come to where commands start.
-
-        A controller that was started anew holds the arm where it was measured, not where it was commanded. How far
-        that is at most is seen from the arm; the controller's bridge over it keeps to a part of the limits.
-        """
-        limits = self.robot.limits
-        error = np.abs(self.measured.q - self.plan.state(now).q) if self.plan is not None else np.zeros(1)
-        by_speed, by_acceleration = error / (GENTLE * limits.velocity), error / (GENTLE * limits.acceleration)
-        # A quintic between rests over one second peaks at 15/8 and 10/sqrt(3) of its distance.
-        return float(max((15 / 8 * by_speed).max(), np.sqrt(10 / np.sqrt(3) * by_acceleration).max()))
 
     def _stood(self, stamp: float, now: float) -> bool:
         """Return whether the arm has been commanded to stand since ``stamp``."""
@@ -283,8 +326,16 @@ class Arbiter:
         active = next((s for s in self.sources.values() if s.mode is self.mode), None)
         return self.mode is Mode.HOLD or (active is not None and source.priority > active.priority)
 
-    def _change(self, event: str, reason: str, now: float, source: str | None = None, brake: bool = True) -> Verdict:
-        """Go through the transition table; the only place that changes the mode."""
+    def _change(
+        self, event: str, reason: str, now: float, source: str | None = None, brake: bool = True, astray: bool = False
+    ) -> Verdict:
+        """Go through the transition table; the only place that changes the mode.
+
+        Args:
+            source: who gets the arm.
+            brake: whether who lets go stops first.
+            astray: the controller is not on the plan in force, so the arm is halted where it is measured instead.
+        """
         target = TRANSITIONS.get((self.mode, event))
         if target is None:
             return Verdict(False, f"{event} does nothing in {self.mode.value} ({self.mode_reason})", "mode", self.plan)
@@ -299,9 +350,11 @@ class Arbiter:
         if source is not None and target is not self.mode:
             self.heard[source].engaged = now
             self.heard[source].recent.clear()
-        # Who lets go stops first, except at silence, where the plan's own end is the stop.
-        if brake and event != "silence" and not (event.startswith("engage") and target is self.mode):
-            self._brake(now)
+        if brake and not (event.startswith("engage") and target is self.mode):
+            if astray or self._astray:
+                self._halt(now)
+            else:
+                self._brake(now)
         if target is self.mode:
             if source is not None:
                 self.heard[source].accepted = now
@@ -310,33 +363,53 @@ class Arbiter:
         self._note("mode", f"{target.value}: {reason}", now)
         return Verdict(True, reason, plan=self.plan)
 
+    @property
+    def _astray(self) -> bool:
+        """Whether the controller is not on the plan in force."""
+        return any(IMPEDIMENTS[name].astray for name in self.impediments)
+
     def _brake(self, now: float) -> None:
-        if self.plan is not None and now < self.plan.end:
+        if self.plan is None:
+            return
+        if now < self.plan.end:
             self._put(self.safety.brake(self.plan, self._leave(now)), now)
+        self._delivery.watch(max(now, self.plan.start + self.plan.rest_time))
+
+    def _halt(self, now: float) -> None:
+        """Bring the arm to rest from where it is measured; commands start anew after a reset."""
+        if self.plan is None or not np.isfinite(self.measured.q).all():
+            return
+        plan = halted(self.measured, self.plan.state(now), self.plan.gripper[-1], self.robot.limits, now)
+        self.plan = plan.following(self.plan, self._delivery.since(now))
+        self._past.append((now, self.plan))
+        self._delivery.anew(plan.q[-1])
+        self._delivery.put(self.plan, halt=True)
+        self._delivery.watch(self.plan.end)
 
     def _leave(self, now: float) -> float:
         """Return when a new plan leaves the one in force."""
+        at = self._delivery.leaves(now)
         if self.plan is None or self.stitch.lead <= 0.0:
-            return now
-        return max(now, self.plan.switch_near(now + self.stitch.lead))
+            return at
+        return self.plan.switch_from(at + self.stitch.lead)
 
     def _put(self, plan: Plan, now: float) -> None:
         """Put a plan in force that leaves the present one a moment from now: until then both are the same motion."""
         if self.plan is not None and plan is not self.plan:
-            self.plan = self._unsent = plan.following(self.plan, now)
+            self.plan = plan.following(self.plan, self._delivery.since(now))
+            self._delivery.put(self.plan)
             self._past.append((now, self.plan))
 
     def _initialise(self, now: float) -> None:
-        q, gripper, hand = self.measured.q, self.measured.gripper, self.robot.gripper
-        if self.plan is not None:
-            commanded = self.plan.state(now).q
-            if np.abs(q - commanded).max() < self.options.lag:
-                q = commanded  # the controller still holds this; the servo's lag is no reason for a step
-            if hand is not None and hand.fraction(gripper) > HOLDS_NOTHING:
-                gripper = self.plan.gripper_at(now)  # it may hold something: the tighter command goes on
+        q, gripper, hand = self.measured.q.copy(), self.measured.gripper, self.robot.gripper
+        commanded = None if self.plan is None else self.plan.state(now).q
+        if commanded is not None and np.abs(q - commanded).max() < self.options.lag:
+            q = commanded  # the controller still holds this; the servo's lag is no reason for a step
+        blind = hand is not None and not hand.feedback
+        if self.plan is not None and hand is not None and (blind or hand.fraction(gripper) > HOLDS_NOTHING):
+            gripper = self.plan.gripper_at(now)  # it may hold something: the tighter command goes on
         self.plan = Plan.rest(q, gripper, now)
-        self._unsent = None  # the controller already holds the arm where it is measured
-        self._fresh = True
+        self._delivery.anew(commanded)  # nothing is sent: the controller already holds the arm
         self._past.clear()
         self._past.append((now, self.plan))
 
@@ -356,22 +429,36 @@ class Arbiter:
 
     def _shift(self, seconds: float, now: float) -> None:
         """Stop on the plan in force, moved along with the clock, and forget all that carries its old time."""
-        # What the controller makes of the step is unknown, so nothing new is sent: it ends the plan it has.
         if self.plan is not None:
             self.plan = self.plan.shifted(seconds)
-            self._unsent = None
             self._past.clear()
             self._past.append((now, self.plan))
+        self._delivery.drop()
+        self._delivery.settled += seconds
         self.measured.forget()
         self.rivals.clear()
-        self.settled += seconds
+        self._stepped = seconds
         for lock in self.locks.values():
             lock.heard = now
         for heard in self.heard.values():
             heard.offered = heard.accepted = heard.stamp = heard.engaged = -np.inf
         text = f"the clock jumped by {seconds:+.2f} s"
         self._note("clock", text, now)
+        # The next joint state tells whether the controller's clock was set as well; until then it ends the plan it has.
         self._change("stop", text, now, brake=False)
+
+    def _follow_the_clock(self, now: float) -> None:
+        """Brake after a step of the clock, now that a joint state tells what the driver's clock did."""
+        seconds, self._stepped = self._stepped, 0.0
+        apart = abs(self.measured.clock.offset or 0.0)
+        if self.plan is None or self.mode is not Mode.STOPPED:
+            return
+        if apart > abs(seconds) / 2:  # a clock of its own: what is stamped by ours means nothing there
+            if not self.plan.at_rest(now) and not self.measured.why_no_state(now, self.options):
+                self._halt(now)
+        elif seconds > 0:
+            self._brake(now)
+        # Set back together with ours, its clock has yet to come to the state it is in: until then it takes nothing.
 
     def _note(self, kind: str, text: str, now: float) -> None:
         self._events.append(Event(now, kind, text))

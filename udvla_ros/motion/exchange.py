@@ -29,12 +29,16 @@ class ArbiterOptions:
         still: joint speed below which the measured arm stands, rad/s.
         lag: distance of the measured arm from the command up to which a reset keeps the command, and beyond
             which an arm at rest is not engaged, rad.
-        following_error: distance of the measured arm from the command that stops it, rad; None is off.
+        following_error: distance of the measured arm from what was commanded within the last ``servo_lag`` that stops
+            it, rad.
+        servo_lag: greatest delay of an arm that follows, s.
         release: how long teleop must have been silent before speaking engages it from HOLD.
         dry_run: plans are made and shown, and marked not to be sent.
         max_age: greatest age of a stamp; a slow policy needs more than its slowest inference.
         lock_timeout: silence of a lock, once heard, that counts as pressed; 0 is off, for locks that speak only
             when they change.
+        lock_required: whether a lock must have been heard before anybody is engaged.
+        stamp_commands: whether messages carry the plan's own time; else they begin when they come.
         policy_timeout, teleop_timeout: instead of those in the table of sources.
     """
 
@@ -43,11 +47,14 @@ class ArbiterOptions:
     clock_back: float = _within(0.05, low=0.0, high=3600.0)
     still: float = _within(0.05, above=0.0, high=10.0)
     lag: float = _within(0.05, above=0.0, high=10.0)
-    following_error: float | None = _within(None, above=0.0, high=10.0)
+    following_error: float = _within(0.1, above=0.0, high=10.0)
+    servo_lag: float = _within(0.15, low=0.0, high=1.0)
     release: float = _within(0.3, low=0.0, high=60.0)
     dry_run: bool = False
     max_age: float = _within(2.0, above=0.0, high=3600.0)
     lock_timeout: float = _within(0.0, low=0.0, high=3600.0)
+    lock_required: bool = False
+    stamp_commands: bool = True
     policy_timeout: float | None = _within(None, above=0.0, high=3600.0)
     teleop_timeout: float | None = _within(None, above=0.0, high=3600.0)
 

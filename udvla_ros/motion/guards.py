@@ -9,7 +9,7 @@ import numpy as np
 
 from udvla_ros.motion.exchange import ArbiterOptions, Heard, Lock
 from udvla_ros.motion.measured import Measured
-from udvla_ros.motion.modes import Mode, Source
+from udvla_ros.motion.modes import IMPEDIMENTS, Mode, Source
 from udvla_ros.motion.plan import Plan
 from udvla_ros.motion.robot import RobotDescription
 
@@ -28,15 +28,22 @@ class Situation(Protocol):
     measured: Measured
     locks: dict[str, Lock]
     heard: dict[str, Heard]
+    impediments: dict[str, str]
 
 
 def not_ready(at: Situation, now: float) -> str:
     """Return why no source can be engaged."""
     if at.plan is None:
         return at.measured.why_not_still(now, at.options) or at.mode_reason
+    if at.impediments:
+        return next(iter(at.impediments.values()))
     if now - at.measured.time > at.options.joint_state_timeout:
         return f"no joint states for {now - at.measured.time:.1f} s; check the joint_states topic"
-    return _not_where_commanded(at, now)
+    return _not_our_clock(at) or _not_where_commanded(at, now)
+
+
+def _not_our_clock(at: Situation) -> str:
+    return "" if at.options.dry_run else at.measured.clock.trouble(at_once=True)
 
 
 def _not_where_commanded(at: Situation, now: float) -> str:
@@ -75,10 +82,13 @@ def not_still(at: Situation, now: float) -> str:
     silent = sorted(name for name, lock in at.locks.items() if now - lock.heard > timeout > 0)
     if silent:
         return f"{', '.join(silent)} is silent; bring its publisher back first"
+    for name, reason in at.impediments.items():
+        if IMPEDIMENTS[name].stops:
+            return reason
     heard = min(at.measured.time, at.measured.gripper_time)
     if at.plan is not None and heard < at.plan.end:
         return "the arm is still coming to rest; try again"
-    return at.measured.why_not_still(now, at.options)
+    return _not_our_clock(at) or at.measured.why_not_still(now, at.options)
 
 
 GUARDS: dict[str, Callable[[Situation, float], str]] = {

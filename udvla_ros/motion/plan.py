@@ -21,6 +21,21 @@ class State(NamedTuple):
     qdd: np.ndarray
 
 
+class Points(NamedTuple):
+    """A plan as a message carries it: times [n] s after ``stamp``, arm [n, d], gripper joint [n].
+
+    ``stamp`` is in s on the arbiter's clock; 0 lets the controller begin when it comes. Without a gripper joint (it is
+    empty) nothing goes to the hand.
+    """
+
+    times: np.ndarray
+    q: np.ndarray
+    qd: np.ndarray
+    qdd: np.ndarray
+    gripper: np.ndarray
+    stamp: float = 0.0
+
+
 class Plan:
     """Knots with quintic cells between them; before the first knot and after the last the arm rests.
 
@@ -122,7 +137,7 @@ class Plan:
 
     def then(self, after: Plan) -> Plan:
         """Return this plan up to where its arm rests, followed by ``after``, which starts then and there."""
-        upto = self.arm_knots
+        upto = 1 if self.rest_time == 0.0 else self.arm_knots
         knots = (
             np.concatenate([a[:upto], b[1:]])
             for a, b in ((self.q, after.q), (self.qd, after.qd), (self.qdd, after.qdd), (self.gripper, after.gripper))
@@ -150,23 +165,41 @@ class Plan:
         times = np.concatenate([before.times[first:last] - begin, self.times + (until - begin)])
         return Plan(before.start + float(begin), times, *knots)
 
-    def switch_near(self, t: float) -> float:
-        """Return clock time ``t``, or that of the knot next to it."""
-        knot = self.start + float(self.times[np.abs(self.times - (t - self.start)).argmin()])
-        return knot if abs(knot - t) < NEAR else t
+    def knot_from(self, t: float) -> float:
+        """Return the clock time of the first knot at or after ``t``, or of the last."""
+        after = int(np.searchsorted(self.times, t - self.start - SHORTEST))
+        return self.start + float(self.times[min(after, len(self.times) - 1)])
+
+    def switch_from(self, t: float) -> float:
+        """Return the first clock time from ``t`` on that is a knot or at least ``NEAR`` after one."""
+        after = int(np.searchsorted(self.times, t - self.start - SHORTEST))
+        if after < len(self.times) and self.times[after] < t - self.start + NEAR:
+            return self.start + float(self.times[after])
+        return max(t, self.start + float(self.times[after - 1]) + NEAR) if after > 0 else t
 
     def shifted(self, seconds: float) -> Plan:
         """Return the same motion, ``seconds`` later."""
         return Plan(self.start + seconds, self.times, self.q, self.qd, self.qdd, self.gripper)
 
-    def points(self, now: float | None = None, least: float = 0.005) -> tuple[np.ndarray, ...]:
-        """Return what a trajectory message carries: times [n] after ``now``, q, qd, qdd [n, d], gripper [n].
+    def points_from(self, since: float) -> Points:
+        """Return the knots from the last one at or before ``since`` on, stamped with the time of that one.
 
-        The knots themselves from ``now`` on, so that a controller interpolating points with velocities and
-        accelerations plays this very plan. The first time is at least ``least``; the last point is at rest.
+        A controller that interpolates points with velocities and accelerations plays this very plan, and one that
+        plays it already notices nothing. A trajectory that begins after now it would first bridge to, from a state
+        that joint_trajectory_controller takes to be one of its periods younger than it is.
         """
-        times = self.times - (0.0 if now is None else now - self.start)
-        keep = times >= least
+        first = max(0, int(np.searchsorted(self.times, since - self.start + 1e-9, "right")) - 1)
+        first = min(first, len(self.times) - 2)
+        begin = self.times[first]
+        return self._some(self.times - begin, slice(first, None), self.start + float(begin))
+
+    def points_after(self, now: float, least: float) -> Points:
+        """Return the knots from ``least`` s after ``now`` on; the controller makes the way to the first by itself."""
+        times = self.times - (now - self.start)
+        keep = times >= least - 1e-9
         if not keep.any():
-            return np.array([max(0.02, least)]), self.q[-1:], self.qd[-1:], self.qdd[-1:], self.gripper[-1:]
-        return times[keep], self.q[keep], self.qd[keep], self.qdd[keep], self.gripper[keep]
+            return self._some(np.full(len(times), max(0.02, least)), slice(-1, None), now)
+        return self._some(times, keep, now)
+
+    def _some(self, times: np.ndarray, rows: slice | np.ndarray, stamp: float) -> Points:
+        return Points(times[rows], self.q[rows], self.qd[rows], self.qdd[rows], self.gripper[rows], stamp)

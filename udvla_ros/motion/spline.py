@@ -96,21 +96,33 @@ def spline(
     limits: Limits,
     gripper: tuple[float, float],
     tail: float = 0.0,
+    cap: float = np.inf,
 ) -> SplinePath:
     """Return the path from ``origin`` (time relative to now, state commanded then) through the points.
 
-    Points due before the origin are left out. The path ends at rest, on the last point or ``tail`` after it.
-    ``gripper`` is where its joint is, and where it goes if the request does not say.
+    Points due before the origin are left out, and what would be played later than ``cap`` s after now, since nobody is
+    followed for so long. The path ends at rest, on the last point or ``tail`` after it. ``gripper`` is where its joint
+    is, and where it goes if the request does not say.
     """
     begin, state = origin
-    skip = int(np.searchsorted(request.times, begin + 1e-3, "right"))
+    skip = min(int(np.searchsorted(request.times, begin + 1e-3, "right")), len(request.times) - 1)
     q = np.concatenate([state.q[None], request.q[skip:]])
+    wanted = np.full(len(q), gripper[1])
+    if request.gripper is not None:
+        wanted[0], wanted[1:] = gripper[0], request.gripper[skip:]
     times = stretched(np.concatenate([[begin], request.times[skip:]]), q, limits, stops=tail == 0)
+    if times[-1] > cap + 1e-3:
+        kept = max(1, int(np.searchsorted(times, cap - 1e-3)))
+        part = (cap - times[kept - 1]) / (times[kept] - times[kept - 1])
+        times = np.append(times[:kept], cap)
+        q = np.concatenate([q[:kept], q[kept - 1 : kept] + part * (q[kept] - q[kept - 1])])
+        wanted = wanted[: kept + 1]
+        times = stretched(times, q, limits, stops=tail == 0)
     last = np.zeros_like(state.q)
     if tail > 0:
         last = (q[-1] - q[-2]) / (times[-1] - times[-2]) / 2  # already slowing, so that little is overshot
     v, a = smooth(times, q, state.qd, last)
-    if request.velocities is not None:
+    if request.velocities is not None and len(q) == len(request.times) - skip + 1:
         v[1:] = request.velocities[skip:]
         v[-1] *= 1.0 if tail > 0 else 0.0
         a = node_accelerations(times, q, v)
@@ -119,9 +131,5 @@ def spline(
         times = np.append(times, times[-1] + tail)
         q = np.concatenate([q, q[-1:] + v[-1] * (tail / 2)])
         v, a = np.concatenate([v, 0 * v[:1]]), np.concatenate([a, 0 * a[:1]])
-    wanted = np.full(len(times), gripper[1])
-    if request.gripper is not None:
-        points = len(request.times) - skip
-        wanted[0], wanted[1 : 1 + points] = gripper[0], request.gripper[skip:]
-        wanted[1 + points :] = request.gripper[-1]
+        wanted = np.append(wanted, wanted[-1])
     return SplinePath(times, q, v, a, (times, wanted))

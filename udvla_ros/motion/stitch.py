@@ -80,6 +80,7 @@ class Joining:
         past: commanded state and gripper at an earlier time, None where forgotten.
         limits: of the joints.
         options: blend and tail.
+        cap: s after now beyond which nothing is planned.
     """
 
     request: Request
@@ -88,6 +89,7 @@ class Joining:
     past: Callable[[float], tuple[State, float] | None]
     limits: Limits
     options: StitchOptions
+    cap: float = np.inf
 
     @cached_property
     def _asked(self) -> Request:
@@ -102,7 +104,7 @@ class Joining:
     def _new(self) -> tuple[float, SplinePath]:
         """When the request sets out, relative to now, and its own path."""
         begin, state = self._origin()
-        path = spline(self._asked, (begin, state), self.limits, self._gripper, self.options.tail)
+        path = spline(self._asked, (begin, state), self.limits, self._gripper, self.options.tail, self.cap)
         if begin < 0 and self.options.entry == "progress":
             path = path.delayed(-self._entry(path, begin))
         return begin, path
@@ -150,7 +152,7 @@ class Joining:
             velocities=None if given.velocities is None else given.velocities[first:],
             gripper=None if given.gripper is None else given.gripper[first:],
         )  # fmt: skip
-        return spline(later, (0.0, state), self.limits, gripper, self.options.tail)
+        return spline(later, (0.0, state), self.limits, gripper, self.options.tail, self.cap)
 
     def _origin(self) -> tuple[float, State]:
         """Return where the request sets out: the command at its stamp, or what is known instead."""
