@@ -25,11 +25,11 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.motion.plan import Plan
+from udvla_ros.motion.plan import Plan, Points
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import actions, runtime
 from udvla_ros.nodes.actions import GripperAction, GripperCommand, ParallelGripperCommand, TrajectoryAction, next_turn
-from udvla_ros.nodes.backends import Points, arm_backend, gripper_backend
+from udvla_ros.nodes.backends import arm_backend, gripper_backend
 
 ROBOT = RobotDescription.load("ur5e_sim")
 POINTS = Points(

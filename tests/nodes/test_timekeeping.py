@@ -62,7 +62,12 @@ def test_an_interruption_between_the_two_clocks_is_not_a_step():
     assert keeper.read().stepped == 0.0
 
 
-def test_simulated_time_is_taken_as_it_comes():
-    times = iter([1.0, 0.5, 99.0])
-    keeper = Timekeeper(lambda: next(times), None)
-    assert [keeper.read() for _ in range(3)] == [(1.0, 0.0, 0.0), (0.5, 0.0, 0.0), (99.0, 0.0, 0.0)]
+@pytest.mark.parametrize(("advance", "stepped"), [(0.01, 0.0), (1.5, 0.0), (0.0, 0.0), (30.0, 29.7), (-30.0, -30.3)])
+def test_simulated_time_goes_at_its_own_pace_but_does_not_jump(advance, stepped):
+    wall, steady = [100.0], [50.0]
+    keeper = Timekeeper(lambda: wall[0], lambda: steady[0], simulated=True)
+    keeper.read()
+    wall[0] += advance
+    steady[0] += 0.3
+    reading = keeper.read()
+    assert reading.stepped == pytest.approx(stepped) and reading.silent == pytest.approx(0.3)

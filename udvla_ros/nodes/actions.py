@@ -103,10 +103,13 @@ class TrajectoryAction:
         self, node: Node, kind: Any, name: str, goal: Callable[[Any], Any], failed: Callable[[str], None]
     ) -> None:
         self._goals, self._goal = _Goals(node, kind, name, failed), goal
+        self._last: Any = None
 
     def send(self, points: Any) -> None:
-        """Send the plan as a goal in place of the one before."""
-        self._goals.send(self._goal(points))
+        """Send the plan as a goal in place of the one before; a goal is not lost, so never twice."""
+        if points is not self._last:
+            self._last = points
+            self._goals.send(self._goal(points))
 
     def follow(self, plan: Plan, now: float) -> None:
         """Do nothing: the controller plays the plan by itself."""
@@ -114,6 +117,10 @@ class TrajectoryAction:
     def trouble(self) -> str:
         """Return that there is no server."""
         return self._goals.trouble()
+
+    def foreign(self) -> str:
+        """Return nothing: a goal that is taken over is told as given up."""
+        return ""
 
 
 class GripperGoal(Protocol):
@@ -194,3 +201,7 @@ class GripperAction:
     def trouble(self) -> str:
         """Return that there is no server."""
         return self._goals.trouble()
+
+    def foreign(self) -> str:
+        """Return nothing: a goal that is taken over is told as given up."""
+        return ""

@@ -16,35 +16,38 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, String
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.motion.arbiter import SOONEST, Arbiter, Event, Verdict
+from udvla_ros.motion.arbiter import Arbiter, Event, Verdict
 from udvla_ros.motion.exchange import ArbiterOptions
 from udvla_ros.motion.modes import SOURCES, Mode
-from udvla_ros.motion.plan import Plan
+from udvla_ros.motion.plan import Plan, Points
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.stitch import StitchOptions
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.arbiter_parts import TABLE, request_from_message, warm_up
-from udvla_ros.nodes.backends import Points, arm_backend, gripper_backend
+from udvla_ros.nodes.backends import arm_backend, arm_message, gripper_backend
+from udvla_ros.nodes.controller_watch import ControllerWatch
 from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, CpuShare, Diagnostics, Rate, Report, Samples
 from udvla_ros.nodes.locks import LockTopic
 from udvla_ros.nodes.parameters import Parameters
-from udvla_ros.nodes.polled import PolledJointStates
+from udvla_ros.nodes.polled import Polled, PolledJointStates
 from udvla_ros.nodes.timekeeping import Timekeeper
 from udvla_ros.nodes.writers import Writers
 
 TICK_HZ = 100.0
-# The controller plays the plan in force until a new one reaches it. If that takes longer than the two plans are
-# the same, the controller's own bridge to the first point has to hide the difference: then it is given room.
-LATE, ROOM = 0.025, 0.08  # s
+# Plans and those before them are the same for the lead. What took longer to make has missed its moment: the controller
+# is left to make its own way to it.
+LATE = 0.015  # s
 RECENT = 2.0  # s for which a refusal colours the diagnostics
-CHECK = 25  # ticks between looks at whether the controller is still there
-LOOK = 50  # ticks between looks for a latched emergency stop
+LOOK = 25  # ticks between looks at who is there: receivers, other writers, publishers of locks
+OFFERS = 3  # of a source, the newest, that are considered at a tick
+EMERGENCY_STOP = "emergency_stop"
 REASON = 200  # characters of a reason given by another node
 DRY_RUN = " (dry run: nothing is sent to the controller)"
 
@@ -72,8 +75,8 @@ class ArbiterNode(Node):
         self._advertise()
         self._listen()
         self._diagnostics = Diagnostics(self, self.robot.name, self._report)
-        simulated_time = self.get_parameter("use_sim_time").value
-        self._clock_watch = Timekeeper(lambda: runtime.now(self), None if simulated_time else time.monotonic)
+        simulated = self.get_parameter("use_sim_time").value
+        self._clock_watch = Timekeeper(lambda: runtime.now(self), simulated=simulated)
         self._ready = True
         self._publish_mode()
         runtime.announce_ready(self, f"{self.robot.name}, commands on {self.robot.topics['command']}{self._suffix}")
@@ -84,6 +87,7 @@ class ArbiterNode(Node):
             options,
             dry_run=options.dry_run or self.parameters["dry_run"],
             lock_timeout=self.parameters["emergency_stop_timeout"] or options.lock_timeout,
+            stamp_commands=options.stamp_commands and self.parameters["stamp_commands"],
         )
 
     @property
@@ -103,12 +107,12 @@ class ArbiterNode(Node):
 
     def _listen(self) -> None:
         self._joints = PolledJointStates(self, self.robot.topics.get("joint_states", "joint_states"))
-        for source in SOURCES:
-            self.create_subscription(
-                JointTrajectory, f"{source}/joint_trajectory", partial(self._on_offer, source), runtime.COMMAND_QOS
-            )
-        self.create_subscription(String, "policy/hand_over", self._on_hand_over, runtime.COMMAND_QOS)
-        self._lock = LockTopic(self, "emergency_stop", self._on_lock)
+        self._offers = {
+            name: Polled(self, JointTrajectory, f"{name}/joint_trajectory", runtime.COMMAND_QOS) for name in SOURCES
+        }
+        self._lock = LockTopic(self, "emergency_stop")
+        self._watch = ControllerWatch(self, self.robot, self._arm, self._gripper)
+        self._hand_over = Polled(self, String, "policy/hand_over", runtime.COMMAND_QOS)
         arbiter = self.arbiter
         for name, act in {
             "engage_policy": lambda now: self._engage("policy", now),
@@ -133,29 +137,36 @@ class ArbiterNode(Node):
     def _take_joints(self, now: float) -> None:
         for message in self._joints.take():
             self._rates["joint_states"].note(now)
-            self.arbiter.observe(message.name, message.position, message.velocity, now)
+            stamp = runtime.to_seconds(message.header.stamp)
+            self.arbiter.observe(message.name, message.position, message.velocity, now, stamp)
 
-    def _on_offer(self, source: str, message: JointTrajectory, info: dict[str, Any]) -> None:
+    def _take_locks(self, now: float) -> None:
+        for held in self._lock.take():
+            self.arbiter.lock(EMERGENCY_STOP, held, now)
+        for name, reason in self._watch.poll(now).items():
+            self.arbiter.impede(name, reason, now)
+        if not self.arbiter.options.dry_run and (foreign := self._watch.foreign()):
+            self.arbiter.intruded(foreign, now)
+
+    def _take_offers(self) -> None:
+        for message, _ in self._hand_over.messages():
+            reason = " ".join(message.data.split())[:REASON] or "the policy asks to be held"
+            self.arbiter.hand_over(reason, self._time())
+        for source, polled in self._offers.items():
+            taken = polled.take()
+            for number, (data, info) in enumerate(taken):
+                if rivals := self._writers[source].hear(info, runtime.now(self)):
+                    self.arbiter.contest(source, rivals, self._time())
+                if number >= len(taken) - OFFERS:
+                    self._on_offer(source, deserialize_message(data, JointTrajectory))
+
+    def _on_offer(self, source: str, message: JointTrajectory) -> None:
         now, begin = self._time(), time.perf_counter()
         self._rates[source].note(now)
-        rivals = self._writers[source].hear(info, now)
-        if rivals:
-            self.arbiter.contest(source, rivals, now)
-        self._take_joints(now)
         self.arbiter.offer(source, request_from_message(message), now)
         elapsed = time.perf_counter() - begin
         self._costs["offer"].add(elapsed * 1e3)
         self._send(self._time(), late=elapsed > LATE)
-
-    def _on_hand_over(self, message: String) -> None:
-        now = self._time()
-        self.arbiter.hand_over(" ".join(message.data.split())[:REASON] or "the policy asks to be held", now)
-        self._send(now)
-
-    def _on_lock(self, message: Bool) -> None:
-        now = self._time()
-        self.arbiter.lock("emergency_stop", message.data, now)
-        self._send(now)
 
     def _on_failure(self, text: str) -> None:
         """Stop: the controller refused a plan or gave one up, so what it does now is not what is commanded."""
@@ -164,17 +175,14 @@ class ArbiterNode(Node):
         self.get_logger().error(text)
 
     def _engage(self, source: str, now: float) -> Verdict:
-        trouble = self._trouble() or self._writers[source].rivals()
+        trouble = self._writers[source].rivals()
+        if not trouble and source == "policy" and not self.count_publishers(f"{source}/joint_trajectory"):
+            trouble = f"nobody publishes on {source}/joint_trajectory; is policy_node active?"
         if trouble:
             return Verdict(False, trouble, "not_ready", self.arbiter.plan)
+        self._watch.look()
+        self._take_locks(now)
         return self.arbiter.engage(source, now)
-
-    def _trouble(self) -> str:
-        """Return why nothing would move whoever is engaged, or nothing."""
-        if self.arbiter.options.dry_run:
-            return ""
-        gripper = "" if self._gripper is None else self._gripper.trouble()
-        return self._arm.trouble() or (f"gripper: {gripper}" if gripper else "")
 
     def _on_service(
         self, name: str, act: Callable[[float], Verdict], _: Trigger.Request, response: Trigger.Response
@@ -210,10 +218,9 @@ class ArbiterNode(Node):
         self._ticks += 1
         if self._ticks % LOOK == 0:
             self._lock.look()
-        if self._ticks % CHECK == 0 and self.arbiter.mode in (Mode.POLICY, Mode.TELEOP):
-            trouble = self._trouble()
-            if trouble:
-                self._on_failure(trouble)
+            self._watch.look()
+        self._take_locks(now)
+        self._take_offers()
         self._send(now)
         plan = self.arbiter.plan
         if plan is not None:
@@ -227,22 +234,17 @@ class ArbiterNode(Node):
     def _send(self, now: float, late: bool = False) -> None:
         """Send the plan if it is new, and tell what happened."""
         events = self.arbiter.tick(now)
-        plan = self.arbiter.take()
-        if plan is not None:
-            self._send_plan(plan, now, late)
+        points = self.arbiter.take(now, late)
+        if points is not None:
+            self._send_points(points, late)
         elif self.arbiter.withheld is not None:
-            self._shown.publish(self._points(self.arbiter.withheld, now, late).arm(self.robot.joints))
+            self._shown.publish(arm_message(self.robot, self.arbiter.withheld))
         self._tell(events)
 
-    def _points(self, plan: Plan, now: float, late: bool) -> Points:
-        times, q, qd, qdd, gripper = self.arbiter.points(plan, now, ROOM if late else SOONEST)
-        return Points(times, q, qd, qdd, gripper, now if self.parameters["stamp_commands"] else 0.0)
-
-    def _send_plan(self, plan: Plan, now: float, late: bool) -> None:
+    def _send_points(self, points: Points, late: bool) -> None:
         self._late += late
-        points = self._points(plan, now, late)
         self._arm.send(points)
-        if self._gripper is not None:
+        if self._gripper is not None and points.gripper.size:
             self._gripper.send(points)
         self._sent += 1
 
@@ -259,7 +261,9 @@ class ArbiterNode(Node):
     def _tell(self, events: list[Event]) -> None:
         log = self.get_logger()
         for event in events:
-            if event.kind == "refused":
+            if event.text.startswith(Mode.STOPPED.value):
+                log.error(event.text)
+            elif event.kind == "refused":
                 self._note_refusal(event.text)
                 log.warning(f"refused {event.text}")
             elif event.kind in ("mode", "ready"):
@@ -295,15 +299,15 @@ class ArbiterNode(Node):
         }
         values |= {f"{name}_hz": rate.hz(now) for name, rate in self._rates.items()}
         values |= dict(sorted(arbiter.counts.items()))
+        values |= self._watch.report()
         for name, samples in self._costs.items():
             values |= {f"{name}_ms_{key}": value for key, value in samples.percentiles().items()}
         if arbiter.mode is Mode.STOPPED:
             return ERROR, f"stopped: {arbiter.mode_reason}", values
         if now - self._refused_at < RECENT:
             return WARN, f"refused {self._last_refusal}", values
-        trouble = self._trouble()
-        if trouble:
-            return WARN, trouble, values
+        if arbiter.impediments:
+            return WARN, next(iter(arbiter.impediments.values())), values
         if arbiter.plan is None:
             return WARN, arbiter.measured.why_not_still(now, arbiter.options) or arbiter.mode_reason, values
         if arbiter.options.dry_run:

@@ -35,7 +35,7 @@ TABLE = (
         "s of silence of emergency_stop, once heard, that count as pressed; 0: the robot file's arbiter.lock_timeout",
         0.0, 60.0, read_only=True,
     ),
-    Entry("speed", 1.0, "fraction of the velocity limits in use; changes only while the arm rests", 0.01, 1.0),
+    Entry("speed", 0.1, "fraction of the velocity limits in use; changes only while the arm rests", 0.01, 1.0),
 )  # fmt: skip
 
 
@@ -68,8 +68,6 @@ def warm_up(robot: RobotDescription, stitch: StitchOptions) -> None:
         arbiter.offer("policy", sway, begin)
     arbiter.stop("warmed up", 0.7)
     arbiter.tick(0.7)
-    plan = arbiter.take()
-    if plan is not None:
-        plan.points(0.7)
+    arbiter.take(0.7)
     gc.collect()
     gc.freeze()  # the modules are no garbage: looking through them again takes milliseconds

@@ -6,41 +6,36 @@ A backend is given each plan once, when it comes into force (:meth:`send`), and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
 
-import numpy as np
 from rclpy.node import Node
+from rclpy.serialization import serialize_message
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.motion.plan import Plan
+from udvla_ros.motion.plan import Plan, Points
 from udvla_ros.motion.robot import Gripper, RobotDescription
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.actions import GripperAction, GripperCommand, ParallelGripperCommand, TrajectoryAction, action_type
 from udvla_ros.nodes.messages import message_from_arrays
+from udvla_ros.nodes.polled import Polled
 
 Failed = Callable[[str], None]
+OWN = 64  # messages of our own that are remembered: they come back in a moment
 
 
-class Points(NamedTuple):
-    """A plan as a message carries it: times [n] s after ``stamp``, arm [n, d], gripper joint [n]."""
+def arm_message(robot: RobotDescription, points: Points) -> JointTrajectory:
+    """Return the arm's trajectory."""
+    return message_from_arrays(robot.joints, points.times, points.q, points.qd, points.qdd, points.stamp)
 
-    times: np.ndarray
-    q: np.ndarray
-    qd: np.ndarray
-    qdd: np.ndarray
-    gripper: np.ndarray
-    stamp: float
 
-    def arm(self, joints: Sequence[str]) -> JointTrajectory:
-        """Return the arm's trajectory."""
-        return message_from_arrays(joints, self.times, self.q, self.qd, self.qdd, self.stamp)
-
-    def fingers(self, joint: str) -> JointTrajectory:
-        """Return the gripper's trajectory."""
-        return message_from_arrays([joint], self.times, self.gripper[:, None], stamp=self.stamp)
+def hand_message(gripper: Gripper, points: Points) -> JointTrajectory:
+    """Return the gripper's trajectory."""
+    return message_from_arrays([gripper.joint], points.times, points.gripper[:, None], stamp=points.stamp)
 
 
 class Backend(Protocol):
@@ -55,24 +50,42 @@ class Backend(Protocol):
     def trouble(self) -> str:
         """Return why nothing would move, or nothing."""
 
+    def foreign(self) -> str:
+        """Return that somebody else commanded the controller since the last call, as far as can be seen, or nothing."""
+
 
 class TrajectoryTopic:
-    """``joint_trajectory_controller`` by its topic: a new plan replaces the one before at once."""
+    """``joint_trajectory_controller`` by its topic: a new plan replaces the one before at once.
+
+    It also listens to what others write there. Somebody's message is not heard by us alone.
+    """
 
     def __init__(self, node: Node, topic: str, message: Callable[[Points], JointTrajectory]) -> None:
         self._publisher = node.create_publisher(JointTrajectory, topic, runtime.COMMAND_QOS)
+        self._echo = Polled(node, JointTrajectory, topic, runtime.COMMAND_QOS)
         self._message = message
+        self._made: tuple[Points, bytes] | None = None
+        self._own: deque[bytes] = deque(maxlen=OWN)
 
     def send(self, points: Points) -> None:
         """Publish the plan."""
-        self._publisher.publish(self._message(points))
+        if self._made is None or self._made[0] is not points:
+            self._made = (points, serialize_message(self._message(points)))
+        self._own.append(self._made[1])
+        self._publisher.publish(self._made[1])
 
     def follow(self, plan: Plan, now: float) -> None:
         """Do nothing: the controller plays the plan by itself."""
 
     def trouble(self) -> str:
         """Return that nobody listens."""
-        return _unheard(self._publisher)
+        return _unheard(self._publisher, ourselves=1)
+
+    def foreign(self) -> str:
+        """Return that a message came which is none of ours, or nothing."""
+        if all(data in self._own for data, _ in self._echo.take()):
+            return ""
+        return f"somebody else commanded the controller on {self._publisher.topic_name}"
 
 
 class ForwardCommands:
@@ -93,9 +106,13 @@ class ForwardCommands:
         """Return that nobody listens."""
         return _unheard(self._publisher)
 
+    def foreign(self) -> str:
+        """Return nothing: a dense stream is not looked at."""
+        return ""
 
-def _unheard(publisher: Any) -> str:
-    if publisher.get_subscription_count():
+
+def _unheard(publisher: Any, ourselves: int = 0) -> str:
+    if publisher.get_subscription_count() > ourselves:
         return ""
     return f"nobody listens on {publisher.topic_name}; is the controller loaded and active?"
 
@@ -120,10 +137,10 @@ def arm_backend(node: Node, robot: RobotDescription, failed: Failed) -> Backend:
             raise ConfigError(f"{file}: forward_command_controller has no action; drop controller.interface")
         return ForwardCommands(node, topic, lambda plan, now: plan.state(now).q.tolist())
     if interface == "topic":
-        return TrajectoryTopic(node, topic, lambda points: points.arm(robot.joints))
+        return TrajectoryTopic(node, topic, lambda points: arm_message(robot, points))
     name = robot.controller.get("action") or f"{topic.rpartition('/')[0]}/follow_joint_trajectory"
     kind = action_type("FollowJointTrajectory", f"{file}: controller.interface action")
-    return TrajectoryAction(node, kind, name, lambda points: kind.Goal(trajectory=points.arm(robot.joints)), failed)
+    return TrajectoryAction(node, kind, name, lambda points: kind.Goal(trajectory=arm_message(robot, points)), failed)
 
 
 def gripper_backend(node: Node, robot: RobotDescription, failed: Failed) -> Backend | None:
@@ -136,7 +153,7 @@ def gripper_backend(node: Node, robot: RobotDescription, failed: Failed) -> Back
     if gripper is None:
         return None
     makers: dict[str, Callable[[Node, Gripper, str], Backend]] = {
-        "joint_trajectory": lambda n, g, _: TrajectoryTopic(n, g.command_topic, lambda points: points.fingers(g.joint)),
+        "joint_trajectory": lambda n, g, _: TrajectoryTopic(n, g.command_topic, partial(hand_message, g)),
         "forward_command": lambda n, g, _: ForwardCommands(n, g.command_topic, lambda p, now: [p.gripper_at(now)]),
         "gripper_command": lambda n, g, where: GripperAction(n, g, GripperCommand(where), failed),
         "parallel_gripper_command": lambda n, g, where: GripperAction(n, g, ParallelGripperCommand(where), failed),
