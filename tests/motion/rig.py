@@ -220,7 +220,7 @@ class Rig:
         change = np.diff(change, axis=0) / dt
         # Stamps near today's date are known to 0.2 microseconds.
         within(np.abs(change), limits.acceleration, tolerance + 0.05, "acceleration")
-        within(np.abs(np.diff(change, axis=0)) / dt, limits.jerk, 0.1, "jerk")
+        within(np.abs(np.diff(change, axis=0)) / dt, limits.jerk, 0.5 if halts else 0.1, "jerk")
         if self.robot.gripper:
             within(np.abs(np.diff(gripper)) / dt, self.robot.gripper.max_velocity, 0.01, "gripper")
         every = max(1, round(0.01 / dt))

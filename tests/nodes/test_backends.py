@@ -28,7 +28,7 @@ from udvla_ros.errors import ConfigError
 from udvla_ros.motion.plan import Plan, Points
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import actions, runtime
-from udvla_ros.nodes.actions import GripperAction, GripperCommand, ParallelGripperCommand, TrajectoryAction, next_turn
+from udvla_ros.nodes.actions import GripperAction, GripperCommand, ParallelGripperCommand, TrajectoryAction
 from udvla_ros.nodes.backends import arm_backend, gripper_backend
 
 ROBOT = RobotDescription.load("ur5e_sim")
@@ -143,7 +143,7 @@ def test_goals_of_grippers_are_filled_by_type(monkeypatch):
 
 def test_a_gripper_is_sent_to_where_it_next_turns_or_rests():
     plan = ramp((0.0, 0.0), (0.5, 0.0), (0.6, 0.1), (1.0, 0.8), (1.5, 0.8), (2.0, 0.2), (3.0, 0.2))
-    assert [next_turn(plan, 100.0 + t) for t in (0.1, 0.55, 0.9, 1.2, 1.6, 2.5)] == [0.0, 0.8, 0.8, 0.8, 0.2, 0.2]
+    assert [plan.next_turn(100.0 + t) for t in (0.1, 0.55, 0.9, 1.2, 1.6, 2.5)] == [0.0, 0.8, 0.8, 0.8, 0.2, 0.2]
 
 
 class Server:

@@ -22,8 +22,9 @@ from udvla_ros.motion.measured import Floats, Measured
 from udvla_ros.motion.modes import IMPEDIMENTS, SOURCES, TRANSITIONS, Mode, Source
 from udvla_ros.motion.plan import Plan, Points, State
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.motion.safety import SafetyFilter
+from udvla_ros.motion.safety import PERIOD, SafetyFilter
 from udvla_ros.motion.stitch import Joining, StitchOptions, ensembled
+from udvla_ros.motion.timescale import with_gripper
 from udvla_ros.motion.trajectory import Trajectory
 
 KEPT = 1.0  # s for which past plans are kept beyond the greatest age of a stamp
@@ -372,7 +373,13 @@ class Arbiter:
         if self.plan is None:
             return
         if now < self.plan.end:
-            self._put(self.safety.brake(self.plan, self._leave(now)), now)
+            stop, hand = self.safety.brake(self.plan, self._leave(now)), self.robot.gripper
+            if hand is not None and not hand.feedback and stop is not self.plan:
+                # Where it is is not known: halted half-way it would let go what it holds already.
+                goal = np.full(len(stop.times), self.plan.next_turn(stop.start))
+                knots = stop.times, stop.q, stop.qd, stop.qdd
+                stop = with_gripper(stop.start, *knots, goal, float(stop.gripper[0]), hand.max_velocity, PERIOD)
+            self._put(stop, now)
         self._delivery.watch(max(now, self.plan.start + self.plan.rest_time))
 
     def _halt(self, now: float) -> None:

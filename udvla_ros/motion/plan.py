@@ -114,6 +114,17 @@ class Plan:
         """Return the commanded gripper joint at clock time ``t``."""
         return float(np.interp(t - self.start, self.times, self.gripper))
 
+    def next_turn(self, t: float) -> float:
+        """Return the gripper joint at the end of the motion that it is in at ``t``: where it next turns or rests."""
+        here = self.gripper_at(t)
+        later = self.gripper[self.times > t - self.start]
+        steps = np.diff(np.concatenate([[here], later]))
+        moving = np.nonzero(steps)[0]
+        if not moving.size or moving[0] > 0:
+            return here
+        against = np.nonzero(np.sign(steps) != np.sign(steps[0]))[0]
+        return float(later[against[0] - 1] if against.size else later[-1])
+
     def at_rest(self, t: float) -> bool:
         """Return whether the commanded arm stands still from ``t`` on."""
         rest = self.rest_time

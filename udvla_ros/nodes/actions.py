@@ -161,21 +161,6 @@ class ParallelGripperCommand:
         return goal
 
 
-def next_turn(plan: Plan, now: float) -> float:
-    """Return the gripper joint at the end of the motion that the plan is in at ``now``: where it next turns or rests.
-
-    A gripper by action goes to a position at its own speed; what is sent is where it is to arrive, in time.
-    """
-    here = plan.gripper_at(now)
-    later = plan.gripper[plan.times > now - plan.start]
-    steps = np.diff(np.concatenate([[here], later]))
-    moving = np.nonzero(steps)[0]
-    if not moving.size or moving[0] > 0:
-        return here
-    against = np.nonzero(np.sign(steps) != np.sign(steps[0]))[0]
-    return float(later[against[0] - 1] if against.size else later[-1])
-
-
 class GripperAction:
     """A gripper by action: a goal whenever the plan's gripper sets out for another position."""
 
@@ -188,8 +173,11 @@ class GripperAction:
         """Do nothing: :meth:`follow` sees the plan."""
 
     def follow(self, plan: Plan, now: float) -> None:
-        """Send a goal if the target is another one than the last; the first tick only notes where it stands."""
-        target = next_turn(plan, now)
+        """Send a goal if the target is another one than the last; the first tick only notes where it stands.
+
+        A gripper by action goes to a position at its own speed; what is sent is where it is to arrive, in time.
+        """
+        target = plan.next_turn(now)
         if self._sent is None:
             self._sent = (-np.inf, target)
         since, last = self._sent

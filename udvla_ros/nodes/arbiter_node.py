@@ -41,9 +41,9 @@ from udvla_ros.nodes.timekeeping import Timekeeper
 from udvla_ros.nodes.writers import Writers
 
 TICK_HZ = 100.0
-# Plans and those before them are the same for the lead. What took longer to make has missed its moment: the controller
-# is left to make its own way to it.
-LATE = 0.015  # s
+# Plans and those before them are the same for the lead, and a little later they differ by little. What took much longer
+# to make has missed its moment: the controller is left to make its own way to it, which costs a step of its own.
+LATE = 0.04  # s
 RECENT = 2.0  # s for which a refusal colours the diagnostics
 LOOK = 25  # ticks between looks at who is there: receivers, other writers, publishers of locks
 OFFERS = 3  # of a source, the newest, that are considered at a tick
