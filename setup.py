@@ -37,6 +37,8 @@ EXTRAS = {
     ],
     "ros-test": [f"ros-jazzy-test-msgs; {ROS_MARKER}"],  # an action, where control_msgs has no wheel
     "train": ["accelerate>=1.0"],
+    "remote": ["msgpack>=1.0", "websockets>=15.0"],  # policy_node with server:=, where no GPU is
+    "vla-eval": ["vla-eval>=0.8,<0.9"],  # `udvla serve`; brings the two above
     "lerobot": ["pyarrow>=15"],  # `udvla bag export --to lerobot`; the lerobot package reads what it writes
     "test": [
         "pytest>=8",
@@ -92,6 +94,7 @@ setup(
         "mcap>=1.2",
         "numpy>=1.26",
         "opencv-python-headless>=4.8,<5",
+        "pillow>=10.0",
         "pin>=3.0",
         "pyyaml>=6.0",
         "rosbags>=0.10",

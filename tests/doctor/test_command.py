@@ -12,7 +12,6 @@ from udvla_ros.errors import BundleError
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "--robot"),
         (["--robot", "ur5e", "--timeout", "0"], "number of seconds"),
         (["--robot", "ur5e", "--timeout", "soon"], "number of seconds"),
         (["--robot", "ur5e", "--remap", "a=b"], "FROM:=TO"),
@@ -24,7 +23,7 @@ def test_wrong_usage(options, said, capsys):
     assert end.value.code == 2 and said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [["--robot", "no_such"], ["--robot", "ur5e", "--bundle", "config"]])
+@pytest.mark.parametrize("options", [[], ["--robot", "no_such"], ["--robot", "ur5e", "--bundle", "config"]])
 def test_what_is_not_there_is_one_line(options, capsys):
     pytest.importorskip("rclpy")
     assert cli.main(["doctor", *options]) == 2

@@ -6,6 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from udvla_ros.errors import ConfigError
+from udvla_ros.resources import find
+
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add the command ``doctor``."""
@@ -16,8 +19,10 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "running robot against its robot file. It only listens: it publishes no command and moves nothing. "
         "Exit code 1 where something must be mended.",
     )
-    parser.add_argument("--robot", required=True, help="ur5e, panda, so101, ur5e_sim, or a robot file of your own")
-    parser.add_argument("--bundle", help="folder of a bundle: check that it fits the robot too")
+    parser.add_argument("--robot", help="ur5e, panda, so101, ur5e_sim, or a robot file of your own")
+    parser.add_argument(
+        "--bundle", help="folder of a bundle: what of it fits into memory here, and whether it fits the robot"
+    )
     parser.add_argument(
         "--timeout", type=_seconds, default=5.0, metavar="S", help="seconds to listen (default: %(default)s)"
     )
@@ -32,6 +37,14 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, print one line per check, and return 1 where something must be mended."""
+    if not (args.robot or args.bundle):
+        raise ConfigError("nothing to check: give --robot, --bundle or both")
+    if args.bundle:
+        from udvla_ros.released.load_plan import load_plan
+
+        print("\n".join(load_plan(find(args.bundle))))
+        if not args.robot:
+            return 0
     from udvla_ros.doctor import report
     from udvla_ros.doctor.judge import judge
     from udvla_ros.motion.robot import RobotDescription

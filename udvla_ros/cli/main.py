@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("udvla_ros.cli.train", "train the vision tokeniser, the action tokeniser or the policy"),
     "distill": ("udvla_ros.cli.distill", "train a student that denoises in a few steps"),
     "convert": ("udvla_ros.cli.convert", "turn downloaded UD-VLA weights into a bundle"),
+    "serve": ("udvla_ros.cli.serve", "serve a bundle to benchmarks or to an arm's policy_node"),
     "eval": ("udvla_ros.cli.eval", "measure success in closed loop without ROS"),
     "bag": ("udvla_ros.cli.bag", "look at recorded episodes, mend them, export them for training"),
     "doctor": ("udvla_ros.cli.doctor", "check a running robot against its file, and say what to mend"),
@@ -62,6 +63,8 @@ EXTRA_OF_MODULE = {
     ),
     "accelerate": "train",
     "pyarrow": "lerobot",
+    "vla_eval": "vla-eval",
+    **dict.fromkeys(("msgpack", "websockets"), "remote"),
 }
 
 

@@ -117,7 +117,11 @@ class Foresight:
         self.alarms += 1
         self._told(f"monitor: {judgement.reason}")
         if values["monitor"] == "hold":
-            self._hand_over.publish(String(data=f"monitor: {judgement.reason}"))
+            self.hand_over(f"monitor: {judgement.reason}")
+
+    def hand_over(self, reason: str) -> None:
+        """Ask the arbiter to hold."""
+        self._hand_over.publish(String(data=reason))
 
     def _judge(self, scores: dict[str, float], values: dict[str, Any]) -> Judgement | None:
         if self._calibration is None:

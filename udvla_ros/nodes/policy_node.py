@@ -13,7 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -30,7 +30,15 @@ from udvla_ros.nodes.foresight import Foresight
 from udvla_ros.nodes.inference import InferenceLoop, Result, Settings
 from udvla_ros.nodes.parameters import Parameters
 from udvla_ros.nodes.policy_output import PolicyOutput
-from udvla_ros.nodes.policy_parts import RUNTIME, TABLE, decode_options, folder_of, load_policy, make_observation
+from udvla_ros.nodes.policy_parts import (
+    RUNTIME,
+    TABLE,
+    decode_options,
+    folder_of,
+    load_policy,
+    make_observation,
+    remote_policy,
+)
 from udvla_ros.policy import contract
 from udvla_ros.policy.knobs import KNOBS, differences, parameters_of
 from udvla_ros.policy.observe import CommandHistory, ObservationBuffer
@@ -38,6 +46,16 @@ from udvla_ros.policy.observe import CommandHistory, ObservationBuffer
 RECENT = 2.0  # s for which a refusal colours the diagnostics
 WAITS_QUIETLY = 5.0  # s that cameras and arbiter may take to be found
 ENGAGED = "POLICY"
+LOST = "ServerLost"  # a refusal after which nothing good is to be expected
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A policy that is somewhere else, and may be lost."""
+
+    def reset(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class PolicyNode(LifecycleNode):
@@ -95,7 +113,10 @@ class PolicyNode(LifecycleNode):
         values = self.parameters.values()
         robot = RobotDescription.load(values["robot"])
         begin = time.perf_counter()
-        policy = self._load(values["bundle"], values["device"], {name: values[name] for name in RUNTIME})
+        if values["server"]:
+            policy = remote_policy(values["server"], values["server_timeout"])
+        else:
+            policy = self._load(values["bundle"], values["device"], {name: values[name] for name in RUNTIME})
         loaded = time.perf_counter()
         space = contract.check(policy.config, robot)
         cameras = list(policy.config.cameras)
@@ -122,7 +143,7 @@ class PolicyNode(LifecycleNode):
         self._listen()
         self._warn_of_unknown_words()
         self.get_logger().info(
-            f"bundle '{policy.config.name}' on {values['device']}: cameras {', '.join(cameras)}, "
+            f"bundle '{policy.config.name}' on {values['server'] or values['device']}: cameras {', '.join(cameras)}, "
             f"{policy.config.action_space}, chunks of {policy.config.chunk} at {policy.config.control_hz} Hz; "
             f"loaded in {loaded - begin:.1f} s, warmed up in {warm - begin_cold:.1f} s"
         )
@@ -135,6 +156,7 @@ class PolicyNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start inference."""
+        self._forgive()
         self._active = True
         self._decide()
         self._activated = time.monotonic()
@@ -187,6 +209,8 @@ class PolicyNode(LifecycleNode):
             self._loop = None
         for entity in self._inputs:
             self.destroy_subscription(entity)
+        if isinstance(self._policy, Remote):
+            self._policy.close()
         self._out.close()
         self._inputs, self._policy = [], None
 
@@ -228,9 +252,16 @@ class PolicyNode(LifecycleNode):
         self._history.add(runtime.to_seconds(message.header.stamp), commanded)
 
     def _on_mode(self, message: String) -> None:
+        if message.data == ENGAGED != self._mode:
+            self._forgive()
         self._mode = message.data
         self._foresight.reset()
         self._decide()
+
+    def _forgive(self) -> None:
+        """Ask a server again that was lost: somebody has engaged the policy anew."""
+        if isinstance(self._policy, Remote):
+            self._policy.reset()
 
     def _on_instruction(self, message: String) -> None:
         self._instruct(message.data)
@@ -308,6 +339,8 @@ class PolicyNode(LifecycleNode):
     def _on_refusal(self, kind: str, text: str) -> None:
         now = runtime.now(self)
         self._refusals[kind] += 1
+        if kind == LOST:
+            self._foresight.hand_over(text)
         self._refusal, self._refused_at = text, now
         if now - self._logged.get(kind, -np.inf) > 5.0:  # each kind at once, then every five seconds
             self._logged[kind] = now

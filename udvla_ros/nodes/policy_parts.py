@@ -22,6 +22,8 @@ RUNTIME = ("threads", "dtype", "weights", "compile")  # how inference runs here:
 TABLE = (
     Entry("bundle", "models/udvla-nano-ur5e", "checkpoint bundle", read_only=True),
     Entry("robot", "config/robots/ur5e_sim.yaml", "robot file", read_only=True),
+    Entry("server", "", "ws://host:port of `udvla serve`, where the policy runs; empty: here", read_only=True),
+    Entry("server_timeout", 1.0, "seconds for one of its answers; later ones end in HOLD", 0.05, 60.0, read_only=True),
     Entry("device", "cpu", "where inference runs: cpu, cuda, cuda:0", read_only=True),
     Entry("threads", 0, "CPU threads of inference; 0: all cores but one", 0, 256, read_only=True),
     Entry(
@@ -63,6 +65,17 @@ def load_policy(bundle: str, device: str, runtime: Mapping[str, Any]) -> Any:
     # One core stays free for the arbiter and the driver: a late command is a step in the arm's motion.
     threads = runtime["threads"] or max(1, (os.cpu_count() or 2) - 1)
     return Policy.load(bundle, device, runtime=RuntimeOptions(**{**runtime, "threads": threads}))
+
+
+def remote_policy(server: str, timeout: float) -> Any:
+    """Return the policy of another process or computer.
+
+    Raises:
+        ServerLost: nobody is there.
+    """
+    from udvla_ros.serving.remote import RemotePolicy
+
+    return RemotePolicy(server, timeout)
 
 
 def folder_of(bundle: str) -> Path | None:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from udvla_ros.decoding.interface import DecodeOptions
-    from udvla_ros.policy.policy import ActionChunk, Observation, Policy
+    from udvla_ros.policy.observation import Observation
+    from udvla_ros.policy.policy import ActionChunk, Policy
 
 __all__ = ["ActionChunk", "DecodeOptions", "Observation", "Policy"]
 
 _HOMES = {
     "ActionChunk": "udvla_ros.policy.policy",
     "DecodeOptions": "udvla_ros.decoding.interface",
-    "Observation": "udvla_ros.policy.policy",
+    "Observation": "udvla_ros.policy.observation",
     "Policy": "udvla_ros.policy.policy",
 }
 

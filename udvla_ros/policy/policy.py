@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -24,25 +24,9 @@ from udvla_ros.errors import BundleError
 from udvla_ros.model.checkpoint import Bundle, BundleConfig
 from udvla_ros.model.runtime import RuntimeOptions
 from udvla_ros.policy.convention import binarised, fitted, physical
+from udvla_ros.policy.observation import Observation
 from udvla_ros.resources import find
 from udvla_ros.tokens.layout import Prefix, View
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What the policy sees.
-
-    Attributes:
-        images: uint8 RGB ``[H, W, 3]`` by camera name; resized to the bundle's sizes where they differ.
-        instruction: the sentence.
-        stamp: seconds, of the newest image.
-        prepared: the images are turned already where the bundle's convention turns them.
-    """
-
-    images: Mapping[str, np.ndarray]
-    instruction: str
-    stamp: float = 0.0
-    prepared: bool = False
 
 
 @dataclass(frozen=True)
