@@ -32,7 +32,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13 py
 	2>/dev/null && echo $(name))))
 endif
 
-CHECKED := $(wildcard udvla_ros/tokens udvla_ros/model udvla_ros/decoding udvla_ros/motion udvla_ros/policy udvla_ros/teleop)
+CHECKED := $(wildcard udvla_ros/tokens udvla_ros/model udvla_ros/decoding udvla_ros/motion udvla_ros/policy udvla_ros/teleop udvla_ros/training)
 
 .PHONY: help setup lock demo test test-newest lint clean system-libraries
 

@@ -271,6 +271,23 @@ def test_command_fails_where_tokens_differ(monkeypatch):
     assert cli.main(["bench", "decode", "--backbone", "nano", "--repeat", "1", "--steps", "1"]) == 1
 
 
+def test_a_draw_that_only_rounding_moved_is_no_difference(monkeypatch):
+    """Where float32 differs, float64 is asked; a difference there counts."""
+    monkeypatch.setattr(random_bundle, "random_bundle", lambda *_, **__: tiny.bundle())
+    asked = []
+
+    def decoded(policy, one, options):
+        asked.append(policy.bundle.backbone.dtype)
+        return object() if asked[-1] == torch.float32 else "the same"
+
+    monkeypatch.setattr(decode_bench, "_decoded", decoded)
+    monkeypatch.setattr(decode_bench, "_equal", lambda a, b: a == b)
+    arguments = ["bench", "decode", "--backbone", "nano", "--repeat", "1", "--steps", "1"]
+    arguments += ["--decoders", "jd3p,jd3p_uncached"]
+    assert cli.main(arguments) == 0
+    assert asked == [torch.float32] * 2 + [torch.float64] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

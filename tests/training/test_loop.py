@@ -17,7 +17,7 @@ from udvla_ros.model.weights import named
 from udvla_ros.tokens.layout import Vocabulary
 from udvla_ros.training import loop
 from udvla_ros.training.loop import PolicyTrainer, PolicyTraining, corruption_seed, frames_in_batches
-from udvla_ros.training.optimizer import Average, build_optimizers, learning_rate
+from udvla_ros.training.optimizer import Average, JoinedMuon, build_optimizers, learning_rate
 
 SHORT = PolicyTraining(
     steps=6, stage1_steps=2, batch=6, copies=2, blind_copies=1, warmup=2, lr=3e-3, ema=0.9,
@@ -251,6 +251,23 @@ def test_learning_rate_rises_then_falls_to_the_floor():
     assert rates[50] == pytest.approx(0.55, abs=0.01)
     assert rates[100] == pytest.approx(0.1)
     assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_muon_steps_joined_matrices_as_if_they_were_apart():
+    torch.manual_seed(0)
+    whole = torch.nn.Parameter(torch.randn(24, 8))
+    apart = [torch.nn.Parameter(part.clone()) for part in whole.detach().split([8, 8, 8])]
+    joined = JoinedMuon([(whole, [8, 8, 8])], 0.1, 0.1)
+    plain = torch.optim.Muon(apart, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        whole.grad = torch.randn(24, 8)
+        for part, grad in zip(apart, whole.grad.split([8, 8, 8]), strict=True):
+            part.grad = grad.clone()
+        joined.step()
+        plain.step()
+        joined.zero_grad()
+        assert whole.grad is None
+    torch.testing.assert_close(whole.detach(), torch.cat([part.detach() for part in apart]))
 
 
 def test_muon_takes_the_decoders_matrices_and_nothing_else():

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,7 @@ class TokenShard:
 
     def save(self, path: Path) -> None:
         """Write one ``.npz`` without pickle, atomically."""
-        views = {f"view.{name}": codes for name, codes in self.views.items()}
+        views: dict[str, Any] = {f"view.{name}": codes for name, codes in self.views.items()}
         temporary = path.with_suffix(".tmp.npz")
         np.savez(
             temporary, **views, **{name: getattr(self, name) for name in STEP_ARRAYS},

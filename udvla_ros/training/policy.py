@@ -56,8 +56,8 @@ class Recipe:
         for setting in settings:
             _set(values, setting)
         try:
-            training = {**values.pop("training"), **{k: v for k, v in changes.items() if v is not None}}
-            training = PolicyTraining(**training, backbone=values["backbone"])
+            chosen = {**values.pop("training"), **{k: v for k, v in changes.items() if v is not None}}
+            training = PolicyTraining(**chosen, backbone=values["backbone"])
             values["tasks"] = tuple(values.get("tasks", ()))
             return cls(**{**values, "action": ActionConvention(**values["action"]), "training": training})
         except (KeyError, TypeError) as error:

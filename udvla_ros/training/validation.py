@@ -60,7 +60,7 @@ class Validation:
         """Return the loss where it is hardest: everything masked; or of the next token, where that is trained."""
         model, v, config = self.bundle.backbone, self.bundle.config.layout.vocabulary, trainer.config
         target = torch.as_tensor(self.data.suffix[self.steps].astype(np.int64), device=model.device)
-        alone = {"copies": min(config.copies, 1), "blind": int(not config.copies)}
+        alone: dict[str, Any] = {"copies": min(config.copies, 1), "blind": int(not config.copies)}
         asked = uncorrupted(target, model.visual_slots, model.action_slots, v.mask, **alone)
         name = "next_token"
         if config.objective == "jd3p":

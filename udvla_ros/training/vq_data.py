@@ -112,5 +112,6 @@ def sample_pairs(
     batches = []
     for views in by_size.values():
         sides = [view[side] for side in (0, 1) for view in views]
-        batches.append(tuple(np.concatenate(part) for part in zip(*sides, strict=True)))
+        first, second = (np.concatenate(part) for part in zip(*sides, strict=True))
+        batches.append((first, second))
     return batches
