@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if args.seeds < 2:
         raise ConfigError("--seeds 1 cannot tell a difference from chance: give at least 2")
     threads = args.threads or max(1, (os.cpu_count() or 2) - 1)
-    runtime = RuntimeOptions(args.dtype, args.weights, args.compile, threads)
+    runtime = RuntimeOptions(args.dtype, args.weights, args.compile, threads=threads)
     policy = Policy.load(args.bundle, args.device, runtime=runtime)
     check(policy.config, RobotDescription.load(args.robot))
     found = tune.grid(policy, args.grid) if args.grid else tune.candidates(policy)
