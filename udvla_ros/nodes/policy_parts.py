@@ -27,9 +27,13 @@ TABLE = (
     Entry("device", "cpu", "where inference runs: cpu, cuda, cuda:0", read_only=True),
     Entry("threads", 0, "CPU threads of inference; 0: all cores but one", 0, 256, read_only=True),
     Entry(
-        "dtype", "float32", "number type of the decoder", read_only=True, choices=("float32", "bfloat16", "float16")
+        "dtype", "auto", "number type of the decoder; auto: bfloat16 on a GPU, float32 on a CPU", read_only=True,
+        choices=("auto", "float32", "bfloat16", "float16"),
     ),
-    Entry("weights", "float", "the decoder's weights: as stored, or int8", read_only=True, choices=("float", "int8")),
+    Entry(
+        "weights", "float", "the decoder's weights: as stored, or rounded to 8 bits", read_only=True,
+        choices=("float", "int8", "fp8"),
+    ),
     Entry(
         "compile", "off", "compile the decoder at configure, which takes minutes; auto: if that makes it faster",
         read_only=True, choices=("off", "auto", "on"),
