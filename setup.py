@@ -82,13 +82,14 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed"]},
+    package_data={PACKAGE: ["py.typed", "console/page/*", "console/page/vendor/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (SHARE, ["package.xml"]),
         *shared_files("launch", "config", "models"),
     ],
     install_requires=[
+        "aiohttp>=3.9,<4",
         "lz4>=4.0",
         "matplotlib>=3.7",
         "mcap>=1.2",
@@ -117,6 +118,7 @@ setup(
             "arbiter_node = udvla_ros.nodes.arbiter_node:main",
             "sim_node = udvla_ros.nodes.sim_node:main",
             "recorder_node = udvla_ros.nodes.recorder_node:main",
+            "console_node = udvla_ros.nodes.console_node:main",
             "teleop_node = udvla_ros.nodes.teleop_node:main",
             "operator_node = udvla_ros.nodes.operator_node:main",
         ],

@@ -95,6 +95,8 @@ _COMMON = {
     "record": Argument("false", "start recorder_node: a bag for each episode"),
     "record_dir": Argument("runs/bags", "folder for the bags"),
     "record_auto": Argument("true", "record whenever the policy has the arm; false: only on ~/start"),
+    "console": Argument("false", "start console_node: the operator's page on 127.0.0.1"),
+    "console_port": Argument("8080", "port of the operator's page"),
     "params_file": Argument("", "a parameter file of your own: stands above the defaults here, below what is given"),
 }
 
@@ -166,6 +168,18 @@ _RECORDER = NodeEntry(
     niceness=3,  # it can wait: what it has not taken yet waits in its subscriptions
 )
 
+_CONSOLE = NodeEntry(
+    executable="console_node",
+    module="udvla_ros.nodes.console_node",
+    name="console_node",
+    remappings=_CAMERAS,
+    parameter_files=("{params_file}",),
+    parameters=(("robot", "{robot}", str), ("port", "{console_port}", int), ("episodes", "{record_dir}", str)),
+    condition="console",
+    essential=False,
+    niceness=8,  # people can wait; inference and recorder come first
+)
+
 GRAPHS: dict[str, Graph] = {
     "sim": Graph(
         description="the simulated UR5e with its cameras and controller, the arbiter and the policy",
@@ -179,7 +193,7 @@ GRAPHS: dict[str, Graph] = {
             ),
             "instruction": Argument("", "sentence of the first episode; empty: one of the task's phrasings"),
         },
-        nodes=(_SIM, _ARBITER, _POLICY, _TELEOP, _RECORDER),
+        nodes=(_SIM, _ARBITER, _POLICY, _TELEOP, _RECORDER, _CONSOLE),
         loopback=True,
     ),
     "policy": Graph(
@@ -189,7 +203,7 @@ GRAPHS: dict[str, Graph] = {
             "robot": Argument("config/robots/ur5e.yaml", "robot file: ur5e, panda, so101, or a path of your own"),
             "speed": Argument("0.1", "fraction of the velocity limits in use; raise it when docs/real_arm.md is done"),
         },
-        nodes=(_ARBITER, _POLICY, _TELEOP, _RECORDER),
+        nodes=(_ARBITER, _POLICY, _TELEOP, _RECORDER, _CONSOLE),
         loopback=False,
     ),
     "teleop": Graph(

@@ -16,6 +16,7 @@ WHAT = (
     "udvla_ros.cli.eval_faults",
     "udvla_ros.cli.eval_takeovers",
     "udvla_ros.cli.eval_table",
+    "udvla_ros.cli.eval_monitor",
     "udvla_ros.cli.eval_results",
 )  # fmt: skip
 DUMPED = 4  # episodes per task that --dump draws

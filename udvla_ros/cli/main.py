@@ -37,6 +37,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bag": ("udvla_ros.cli.bag", "look at recorded episodes, mend them, export them for training"),
     "doctor": ("udvla_ros.cli.doctor", "check a running robot against its file, and say what to mend"),
     "tune": ("udvla_ros.cli.tune", "find decoding options for this machine and write them as parameters"),
+    "monitor": ("udvla_ros.cli.monitor", "calibrate the foresight monitor: what is usual where things go well"),
+    "console": ("udvla_ros.cli.console", "the operator's page: see what it sees and foresees, engage, hold, stop"),
+    "view": ("udvla_ros.cli.view", "a recorded episode on the operator's page, with a slider of time"),
     "teleop": ("udvla_ros.cli.teleop", "take the arm over by hand: keyboard, gamepad or leader arm"),
     "bench": ("udvla_ros.cli.bench", "measure what a chunk costs, decoder against decoder"),
 }

@@ -82,6 +82,7 @@ class PolicyNode(LifecycleNode):
         self._mode: str | None = None
         self._failure = ""
         self._instruction = ""
+        self._unknown: list[str] = []  # words of it that the bundle never saw
         self._refusal, self._refused_at = "", -np.inf
         self._refusals: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
@@ -276,11 +277,12 @@ class PolicyNode(LifecycleNode):
             self._loop.restart()
 
     def _warn_of_unknown_words(self) -> None:
+        self._unknown = []
         if self._policy is None or not self._instruction.strip():
             return
-        unknown = self._policy.unknown_words(self._instruction)
-        if unknown:
-            self.get_logger().warning(f"the bundle never saw the words: {', '.join(unknown)}")
+        self._unknown = self._policy.unknown_words(self._instruction)
+        if self._unknown:
+            self.get_logger().warning(f"the bundle never saw the words: {', '.join(self._unknown)}")
 
     def _decide(self) -> None:
         """Run inference only while it is wanted; what was computed for another mode is dropped."""
@@ -370,7 +372,7 @@ class PolicyNode(LifecycleNode):
         values |= {f"{n}_age_s": "never" if a is None else a for n, a in self._observations.ages(now).items()}
         values["superseded"] = self._loop.superseded if self._loop else 0
         values["bundle_hash"] = self._policy.hash
-        values |= self._foresight.report()
+        values |= {"unknown_words": " ".join(self._unknown), **self._foresight.report()}
         if now - self._refused_at < RECENT:
             return WARN, f"no chunk: {self._refusal}", values
         if not self._active:

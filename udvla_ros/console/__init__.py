@@ -1,0 +1,1 @@
+"""The operator's page: a small web server, one page, and what goes between them. No ROS in here."""
