@@ -29,16 +29,33 @@ from udvla_ros.tokens.layout import Modality
 NONE, CAUSAL, ALL = 0, 1, 2
 
 
+def ended(mask: Tensor, ends: Tensor) -> Tensor:
+    """Let the block of `merged` end where an EOA stands, as the public code does (docs/benchmarks.md).
+
+    What stands behind it leaves the block: nothing before looks at it, and it looks only back.
+
+    Args:
+        mask: boolean ``[B or 1, L, L]`` over whole sequences of one suffix.
+        ends: ``[B, L]``, where an EOA is.
+    """
+    behind = (ends.cumsum(1) - ends.long()) > 0
+    order = torch.arange(ends.shape[1], device=ends.device)
+    back = order[None, :] <= order[:, None]
+    return mask & (~behind[:, None, :] | (behind[:, :, None] & back))
+
+
 @dataclass(frozen=True)
 class AttentionKind:
     """One row-by-column table and what it promises to a cache.
 
     ``prefix_exact``: nothing in the prefix sees the suffix, so prefix keys and values can be cached.
     ``future_exact``: final future images do not see the action, so theirs can be cached as well.
+    ``ends_at_eoa``: the block ends at a visible EOA, in training and at every step of decoding: see :func:`ended`.
     """
 
     name: str
     table: tuple[tuple[int, int, int, int], ...]  # [query][key] over TEXT, CURRENT, FUTURE, ACTION
+    ends_at_eoa: bool = False
 
     @property
     def prefix_exact(self) -> bool:
@@ -58,7 +75,7 @@ KINDS: dict[str, AttentionKind] = {
             "hybrid",
             ((CAUSAL, NONE, NONE, NONE), (ALL, ALL, NONE, NONE), (ALL, ALL, ALL, NONE), (ALL,) * 4),
         ),
-        AttentionKind("merged", ((CAUSAL, NONE, NONE, NONE), (ALL,) * 4, (ALL,) * 4, (ALL,) * 4)),
+        AttentionKind("merged", ((CAUSAL, NONE, NONE, NONE), (ALL,) * 4, (ALL,) * 4, (ALL,) * 4), ends_at_eoa=True),
         AttentionKind(
             "causal",
             (

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.model import products
-from udvla_ros.model.attention import AttentionKind, attention_kind, attention_mask
+from udvla_ros.model.attention import AttentionKind, attention_kind, attention_mask, ended
 from udvla_ros.model.decoder import Decoder
 from udvla_ros.model.replay import Replay
 from udvla_ros.model.runtime import RuntimeOptions
@@ -170,7 +170,17 @@ class Backbone(nn.Module):
             found = self.replay(ids, span, cache.buffer, outputs)
             if found is not None:
                 return found
+        if cache is None and self.kind.ends_at_eoa:
+            span = self._ended(ids, span)
         return self.decoder(ids, span, None if cache is None else cache.buffer, outputs)
+
+    def _ended(self, ids: Tensor, span: Span) -> Span:
+        """Return the span of whole sequences, each one's block ended at its EOA."""
+        assert span.mask is not None and span.first == 0
+        mask = ended(span.mask, ids == self.layout.vocabulary.eoa)
+        every = slice(0, span.last)
+        part = Part(every, every, bias(mask, self.shape.groups, self.dtype))
+        return Span(0, span.last, span.cos, span.sin, (part,), mask)
 
     def prepare(self, sequence: Sequence, cache: Cache, spans: list[tuple[int, int]]) -> None:
         """Record or compile the forwards over these spans, as :class:`RuntimeOptions` ask for."""
@@ -192,9 +202,11 @@ class Backbone(nn.Module):
         """
         length = ids.shape[1]
         cos, sin = self.decoder.rotations(positions, self.dtype)
-        every = slice(0, length)
-        part = Part(every, every, bias(mask[:, 0], self.shape.groups, self.dtype))
-        return self.decoder(ids, Span(0, length, cos, sin, (part,), mask[:, 0]))
+        every, allowed = slice(0, length), mask[:, 0]
+        if self.kind.ends_at_eoa:
+            allowed = ended(allowed, ids == self.layout.vocabulary.eoa)
+        part = Part(every, every, bias(allowed, self.shape.groups, self.dtype))
+        return self.decoder(ids, Span(0, length, cos, sin, (part,), allowed))
 
     def visual_head(self) -> Tensor:
         """Return the head's rows ``[visual_size, hidden]`` of the codebook."""
