@@ -46,7 +46,7 @@ class ScriptedPolicy:
         """Remember that it was asked to."""
         self.warm = True
 
-    def infer(self, observation: Any, options: Any, seed: int) -> SimpleNamespace:
+    def infer(self, observation: Any, options: Any, seed: int, previous: Any = None) -> SimpleNamespace:
         """Return one chunk of the sway."""
         self.seen.append(SimpleNamespace(observation=observation, options=options, seed=seed))
         actions = np.zeros((STEPS, 7), np.float32)

@@ -31,7 +31,7 @@ def decoder(model: int = 0, layout: Layout | None = None) -> Autoregressive:
     return Autoregressive(tiny.backbone("causal", model, layout), tiny.fast().lattice(tiny.ACTION_SLOTS))
 
 
-def naive(model: int, prefix: Prefix, layout: Layout, foresight: bool, well_formed: bool) -> tuple[list, list]:
+def naive(model: int, prefix: Prefix, layout: Layout, foresight: bool) -> tuple[list, list]:
     """One sample at a time, one full forward per token, the whole head."""
     net, lattice = decoder(model, layout).backbone, tiny.fast().lattice(tiny.ACTION_SLOTS)
     v, template = layout.vocabulary, layout.template
@@ -59,10 +59,8 @@ def naive(model: int, prefix: Prefix, layout: Layout, foresight: bool, well_form
         codes = []
         for number, slot in enumerate(template.action_slots):
             scores = logits(slot)[rows]
-            if well_formed:
-                fixed = [*codes, *[-1] * (tiny.ACTION_SLOTS - number)]
-                scores = np.where(lattice.allowed(fixed)[number], scores, -np.inf)
-            best = int(scores.argmax()) if number + 1 < tiny.ACTION_SLOTS else v.action_size
+            fixed = [*codes, *[-1] * (tiny.ACTION_SLOTS - number)]
+            best = int(np.where(lattice.allowed(fixed)[number], scores, -np.inf).argmax())
             if best == v.action_size:
                 break
             codes.append(best)
@@ -72,32 +70,28 @@ def naive(model: int, prefix: Prefix, layout: Layout, foresight: bool, well_form
 
 
 @pytest.mark.parametrize("foresight", ["full", "off"])
-@pytest.mark.parametrize("well_formed", [True, False])
 @pytest.mark.parametrize("layout", [tiny.layout(), FRAMED], ids=["compact", "framed"])
-def test_tokens_are_those_of_a_naive_loop(layout, foresight, well_formed):
+def test_tokens_are_those_of_a_naive_loop(layout, foresight):
     for model in range(2):
         prefix = tiny.prefix(WORDS, model, layout)
-        options = DecodeOptions(foresight=foresight, well_formed=well_formed)
+        options = DecodeOptions(foresight=foresight)
         decoded = decoder(model, layout)(prefix, options, 0)
-        visual, actions = naive(model, prefix, layout, foresight == "full", well_formed)
+        visual, actions = naive(model, prefix, layout, foresight == "full")
         assert decoded.visual.tolist() == visual
         assert decoded.actions == actions
         assert decoded.converged is None
 
 
-@pytest.mark.parametrize("well_formed", [True, False])
-def test_cache_and_batch_change_no_token(well_formed):
+def test_cache_and_batch_change_no_token():
     for model in range(4):
         both = tiny.prefix(WORDS, model)
-        cached, full = (
-            decoder(model)(both, DecodeOptions(use_cache=cache, well_formed=well_formed), 0) for cache in (True, False)
-        )
+        cached, full = (decoder(model)(both, DecodeOptions(use_cache=cache), 0) for cache in (True, False))
         assert (cached.visual.tolist(), cached.actions) == (full.visual.tolist(), full.actions)
         assert not full.prefilled
         for row in range(len(WORDS)):
             one = slice(row, row + 1)
             alone = Prefix(both.ids[one], both.positions[one], both.modality[one])
-            single = decoder(model)(alone, DecodeOptions(well_formed=well_formed), 0)
+            single = decoder(model)(alone, DecodeOptions(), 0)
             assert single.visual.tolist() == cached.visual[one].tolist()
             assert single.actions == cached.actions[one]
 
@@ -141,16 +135,17 @@ def test_seed_decides_and_another_one_differs():
 
 
 def test_warm_codes_follow_the_model():
-    """The first action code of 512 samples is spread as the model's probabilities are."""
+    """The first action code of 512 samples is spread as the model's probabilities of what may come are."""
     one = tiny.backbone("causal", 3, initializer_range=0.15)  # a mild model: no code has it all
     prefix = tiny.prefix([[1, 2, 3]])
     many = Prefix(*(np.repeat(part, 512, 0) for part in (prefix.ids, prefix.positions, prefix.modality)))
-    options = DecodeOptions(foresight="off", well_formed=False, temperature=1.0)
+    options = DecodeOptions(foresight="off", temperature=1.0)
     seen = []
     original = one.action_logits
     one.action_logits = lambda *states: seen.append(original(*states)) or seen[-1]
     decoded = Autoregressive(one, tiny.fast().lattice(tiny.ACTION_SLOTS))(many, options, 0)
-    wanted = 512 * seen[0][0, 0].softmax(-1).numpy()
+    allowed = tiny.fast().lattice(tiny.ACTION_SLOTS).following(0)
+    wanted = 512 * seen[0][0, 0].masked_fill(~torch.as_tensor(allowed), -torch.inf).softmax(-1).numpy()
     firsts = [codes[0] if codes else tiny.layout().vocabulary.action_size for codes in decoded.actions]
     counted = np.bincount(firsts, minlength=len(wanted))
     assert (wanted > 1).sum() > 10

@@ -10,8 +10,7 @@ import pytest
 import tiny
 import torch
 
-from udvla_ros.decoding import independent
-from udvla_ros.decoding.canvas import CanvasDecoder
+from udvla_ros.decoding.base import TokenDecoder
 from udvla_ros.decoding.independent import Independent
 from udvla_ros.decoding.interface import Decoded, DecodeOptions
 from udvla_ros.decoding.jd3p import JD3P
@@ -24,7 +23,7 @@ WORDS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10]]
 
 
 @functools.lru_cache(maxsize=16)
-def decoder(kind: str = "hybrid", model: int = 0, which: type[CanvasDecoder] = Independent) -> CanvasDecoder:
+def decoder(kind: str = "hybrid", model: int = 0, which: type[TokenDecoder] = Independent) -> TokenDecoder:
     return which(tiny.backbone(kind, model), tiny.fast().lattice(tiny.ACTION_SLOTS))
 
 
@@ -100,9 +99,7 @@ def test_tokens_are_those_of_a_naive_loop(kind, steps, action_steps):
 def test_cache_changes_no_token(kind, foresight):
     for model in range(4):
         cached, full = (
-            DecodeOptions(
-                steps=4, action_steps=3, foresight=foresight, temperature=float(model % 2), use_cache=cache
-            )
+            DecodeOptions(steps=4, action_steps=3, foresight=foresight, temperature=float(model % 2), use_cache=cache)
             for cache in (True, False)
         )
         same(decode(cached, kind, model), decode(full, kind, model))
@@ -138,16 +135,6 @@ def test_without_foresight_there_is_only_the_action():
         alone, joint = (decode(options, model=model, which=which) for which in (Independent, JD3P))
         same(alone, joint)
         assert [s.forward_tokens for s in alone.steps] == [ACTIONS] * 3
-
-
-def test_each_half_starts_warm_and_ends_cold(monkeypatch):
-    seen = []
-    original = independent._Run.temperature
-    monkeypatch.setattr(
-        independent._Run, "temperature", lambda run, step: seen.append(original(run, step)) or seen[-1]
-    )
-    decode(DecodeOptions(steps=4, action_steps=2, temperature=2.0))
-    assert seen == [2.0, 1.5, 1.0, 0.5, 2.0, 1.0]
 
 
 def test_every_chunk_is_well_formed():

@@ -48,7 +48,6 @@ def test_greedy_autoregressive_codes_on_200_random_models_and_prompts(block):
         words = [sentence(rng) for _ in range(1 + model % 3)]
         options = DecodeOptions(
             start=STARTS[rng.integers(3)],
-            well_formed=bool(rng.integers(4)),
             foresight="off" if rng.integers(5) == 0 else "full",
         )
         slow, fast = both(model, options, words, model)
@@ -65,12 +64,9 @@ def test_sampled_codes_are_the_same_as_well(start):
         assert fast.converged
 
 
-@pytest.mark.parametrize("well_formed", [True, False])
-def test_cache_changes_no_token(well_formed):
+def test_cache_changes_no_token():
     for model in range(5):
-        cached, full = (
-            both(model, DecodeOptions(use_cache=cache, well_formed=well_formed))[1] for cache in (True, False)
-        )
+        cached, full = (both(model, DecodeOptions(use_cache=cache))[1] for cache in (True, False))
         same(cached, full)
         assert len(cached.steps) == len(full.steps)
         # What is final is not run again.
@@ -115,7 +111,7 @@ def test_it_says_whether_it_converged():
     assert short.forwards == whole.forwards - 1
 
 
-@pytest.mark.parametrize("options", [{}, {"foresight": "off"}, {"iterations": 3}, {"well_formed": False}])
+@pytest.mark.parametrize("options", [{}, {"foresight": "off"}, {"iterations": 3}])
 def test_statistics_count_every_token_once(options):
     for model in range(4):
         decoded = both(model, DecodeOptions(**options))[1]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udvla_ros.decoding.guess import remaining
 from udvla_ros.decoding.independent import Independent
-from udvla_ros.decoding.interface import Decoded, DecodeOptions, Guess
+from udvla_ros.decoding.interface import Decoded, DecodeOptions
 from udvla_ros.decoding.jd3p import JD3P
 from udvla_ros.errors import ConfigError
 
@@ -24,6 +22,7 @@ plain = st.builds(
     steps=st.integers(1, 6),
     action_steps=st.one_of(st.none(), st.integers(1, 6)),
     temperature=st.sampled_from([0.0, 1.0]),
+    sampler=st.sampled_from(["annealed", "exact"]),
     confidence_threshold=st.one_of(st.none(), st.floats(0.05, 1.0)),
     schedule=st.sampled_from(["public", "paper"]),
     foresight=st.sampled_from(["full", "sketch", "off"]),
@@ -35,9 +34,9 @@ def decoder(kind: str, model: int, which: type = JD3P) -> JD3P | Independent:
     return which(tiny.backbone(kind, model), tiny.fast().lattice(tiny.ACTION_SLOTS))
 
 
-def decode(kind="hybrid", model=0, guess=None, which=JD3P, seed=3, **options) -> Decoded:
+def decode(kind="hybrid", model=0, which=JD3P, seed=3, **options) -> Decoded:
     prefix = tiny.prefix([[1, 2, 3], [4]], model)
-    return decoder(kind, model, which)(prefix, DecodeOptions(**options), seed, guess)
+    return decoder(kind, model, which)(prefix, DecodeOptions(**options), seed)
 
 
 def same(a: Decoded, b: Decoded) -> None:
@@ -147,80 +146,9 @@ def test_remasking_revises_tokens():
     assert differing > 0
 
 
-# -- warm start --------------------------------------------------------------------------------------
-
-
-def guess_of(decoded: Decoded) -> Guess:
-    return Guess(decoded.visual, decoded.actions)
-
-
-@settings(max_examples=30, deadline=None)
-@given(kinds, models, plain)
-def test_without_share_or_guess_nothing_changes(kind, model, options):
-    exact = decode(kind, model, **options)
-    same(exact, decode(kind, model, guess=guess_of(decode(kind, 0)), **options))
-    same(exact, decode(kind, model, **options, warm_start=0.6))
-
-
-@settings(max_examples=40, deadline=None)
-@given(kinds, models, plain, st.floats(0.05, 0.95), st.sampled_from([JD3P, Independent]))
-def test_warm_chunks_are_complete_and_shorter(kind, model, options, share, which):
-    guess = guess_of(decode(kind, (model + 1) % 6))
-    found = decode(kind, model, guess, which, **options, warm_start=share)
-    well_formed(found)
-    if options["foresight"] == "full":
-        assert (found.visual >= 0).all()
-    if options["confidence_threshold"] is None:  # else how sure the model is of either decides
-        assert len(found.steps) <= len(decode(kind, model, which=which, **options).steps)
-
-
-def test_the_guess_fills_what_would_be_committed_by_then():
-    guess = Guess(np.full((2, VISUAL_SLOTS), 7), None)
-    shares = JD3P(tiny.backbone(), tiny.fast().lattice(tiny.ACTION_SLOTS))
-    seen = []
-    original = shares.canvas.step
-
-    def step(self, number):
-        if not seen:
-            seen.append((number, self.visual.clone(), self.fixed.copy()))
-        return original(self, number)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shares.canvas, "step", step)
-        shares(tiny.prefix([[1], [2]]), DecodeOptions(steps=8, warm_start=0.5), 0, guess)
-    number, visual, action = seen[0]
-    assert number == 4
-    assert ((visual == 7).sum(1) == VISUAL_SLOTS - 7).all()  # cos(pi/4) of ten slots stay open: seven
-    assert ((visual == -1).sum(1) == 7).all()
-    assert (action == -1).all()
-
-
-def test_unknown_slots_of_a_guess_stay_open():
-    visual = np.full((2, VISUAL_SLOTS), -1)
-    visual[0, :2] = 3
-    found = decode(guess=Guess(visual, None), steps=8, warm_start=0.8)
-    assert (found.visual >= 0).all()
-
-
-def test_remaining_actions_are_those_of_the_last_chunk_shifted():
-    fast = tiny.fast()
-    chunk = tiny.chunks(1, seed=5)
-    codes = fast.encode_batch(chunk, clip=True)
-    guess = remaining(np.zeros((1, VISUAL_SLOTS), int), codes, fast, 2, tiny.ACTION_SLOTS)
-    assert guess.actions is not None
-    then, now = fast.decode(codes[0]), fast.decode(guess.actions[0])
-    step = 1.0 / fast.scale  # what rounding of four coefficients may add up to
-    assert np.abs(now[:2] - then[2:]).max() < 2 * step
-    assert np.abs(now[2:] - then[3]).max() < 2 * step
-    assert remaining(np.zeros((1, VISUAL_SLOTS), int), codes, fast, 2, 2).actions is None  # no room for them
-    beyond = remaining(np.zeros((1, VISUAL_SLOTS), int), codes, fast, 99, tiny.ACTION_SLOTS)
-    assert beyond.actions is not None
-
-
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [({"refresh": 0}, "refresh is 0"), ({"remask": 1.0}, "remask is 1.0"), ({"remask": -0.1}, "remask"),
-     ({"warm_start": 1.0}, "warm_start is 1.0"), ({"warm_start": float("nan")}, "warm_start")],
+    [({"remask": 1.0}, "remask is 1.0"), ({"remask": -0.1}, "remask"), ({"remask": float("nan")}, "remask is nan")],
 )  # fmt: skip
 def test_wrong_options_are_named(wrong, named):
     with pytest.raises(ConfigError, match=named):

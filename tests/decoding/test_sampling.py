@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udvla_ros.decoding import sampling
-from udvla_ros.decoding.sampling import gumbel, most_confident, sample, sample_rows
+from udvla_ros.decoding.ranking import most_confident
+from udvla_ros.decoding.sampling import entropy, gumbel, sample, sample_rows
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -68,9 +69,10 @@ def test_rows_sampled_from_states_are_those_of_their_logits(monkeypatch):
     monkeypatch.setattr(sampling, "BLOCK", 3 * 256)  # three rows at a time
     states, head = torch.randn(2, 7, 16, generator=generator(1)), torch.randn(256, 16, generator=generator(2))
     for temperature in (0.0, 0.5, 1.0):
-        tokens, confidence = sample_rows(states, head, temperature, generator(3))
+        tokens, confidence, unsure = sample_rows(states, head, temperature, generator(3), True)
         logits = states @ head.t()
         assert tokens.shape == (2, 7)
+        torch.testing.assert_close(unsure, torch.distributions.Categorical(logits=logits).entropy())
         torch.testing.assert_close(confidence, logits.softmax(-1).gather(-1, tokens[..., None])[..., 0])
         if temperature == 0:
             assert torch.equal(tokens, logits.argmax(-1))
@@ -91,7 +93,7 @@ def test_noise_is_finite_and_has_gumbels_mean():
 
 def test_half_precision_logits_are_compared_in_float32():
     states = torch.tensor([[[10.0, 10.0, -10.0]]], dtype=torch.bfloat16)
-    _, confidence = sample_rows(states, torch.eye(3, dtype=torch.bfloat16), 0.0, generator())
+    _, confidence, _ = sample_rows(states, torch.eye(3, dtype=torch.bfloat16), 0.0, generator())
     assert confidence.dtype == torch.float32
     assert float(confidence) == pytest.approx(0.5, abs=1e-6)
 
@@ -100,20 +102,22 @@ rows = st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.9, 1.0]), st.boolean
 
 
 @settings(max_examples=200)
-@given(rows, st.integers(0, 9), st.one_of(st.none(), st.sampled_from([0.15, 0.5, 1.0])))
-def test_commitment_by_its_definition(row, keep, threshold):
+@given(rows, st.integers(0, 9))
+def test_commitment_by_its_definition(row, keep):
     confidence = torch.tensor([[c for c, _ in row]])
     masked = torch.tensor([[m for _, m in row]])
-    chosen = most_confident(confidence, masked, torch.tensor([keep]), threshold)[0].tolist()
+    chosen = most_confident(confidence, masked, torch.tensor([keep]))[0].tolist()
     open_slots = [i for i, (_, m) in enumerate(row) if m]
     ranked = sorted(open_slots, key=lambda i: -confidence[0, i].item())  # stable: the first of equals
-    expected = set(ranked[: max(0, len(open_slots) - keep)])
-    if threshold is not None:
-        expected |= {i for i in open_slots if confidence[0, i].item() >= torch.tensor(threshold).item()}
-    assert {i for i, c in enumerate(chosen) if c} == expected
+    assert {i for i, c in enumerate(chosen) if c} == set(ranked[: max(0, len(open_slots) - keep)])
 
 
 def test_rows_of_a_batch_are_their_own():
     confidence = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.3, 0.4]])
-    chosen = most_confident(confidence, torch.ones(2, 3, dtype=torch.bool), torch.tensor([1, 2]), None)
+    chosen = most_confident(confidence, torch.ones(2, 3, dtype=torch.bool), torch.tensor([1, 2]))
     assert chosen.tolist() == [[True, False, True], [False, False, True]]
+
+
+def test_entropy_of_the_impossible_and_the_certain():
+    logits = torch.tensor([[0.0, -torch.inf, 0.0], [3.0, -torch.inf, -torch.inf]])
+    assert entropy(logits).tolist() == pytest.approx([np.log(2), 0.0])

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udvla_ros.decoding.schedule import SCHEDULES, masked_shares
-from udvla_ros.errors import ConfigError
+from udvla_ros.decoding.schedule import masked_shares
 
 
 @given(st.integers(1, 256))
@@ -35,14 +34,9 @@ def test_values_by_hand():
     assert masked_shares("paper", 3)[1] == pytest.approx(math.cos(math.pi / 8) * math.cos(math.pi / 4))
 
 
-@given(st.sampled_from(SCHEDULES), st.integers(1, 256))
+@given(st.sampled_from(["public", "paper"]), st.integers(1, 256))
 def test_shares_fall_to_zero_in_as_many_steps(schedule, steps):
     shares = masked_shares(schedule, steps)
     assert len(shares) == steps
     assert all(0 <= b <= a <= 1 for a, b in zip([1.0, *shares], shares, strict=False))
     assert shares[-1] == 0.0
-
-
-def test_unknown_schedule_lists_the_known():
-    with pytest.raises(ConfigError, match=r"'linear'.*public, paper"):
-        masked_shares("linear", 4)

@@ -11,7 +11,7 @@ import tiny
 from udvla_ros.decoding.independent import Independent
 from udvla_ros.decoding.interface import Decoded, DecodeOptions
 from udvla_ros.decoding.jd3p import JD3P
-from udvla_ros.decoding.schedule import early_exit, masked_shares
+from udvla_ros.decoding.schedule import masked_shares, schedules
 from udvla_ros.policy.policy import Observation, Policy
 
 IMAGES, ACTIONS, VISUAL_SLOTS = 14, 15, 10
@@ -35,10 +35,20 @@ def complete(decoded: Decoded) -> bool:
 
 
 def test_schedule_is_cut_and_its_last_step_commits_the_rest():
-    shares = masked_shares("public", 8)
-    assert early_exit(shares, 3) == [*shares[:2], 0.0]
-    assert early_exit(shares, 1) == [0.0]
-    assert early_exit(shares, None) == early_exit(shares, 8) == early_exit(shares, 20) == shares
+    def shares(iterations: int | None) -> list[float]:
+        return [step.masked for step in schedules(DecodeOptions(steps=8, iterations=iterations))[0]]
+
+    whole = masked_shares("public", 8)
+    assert shares(3) == [*whole[:2], 0.0]
+    assert shares(1) == [0.0]
+    assert shares(None) == shares(8) == shares(20) == whole
+
+
+def test_temperatures_fall_over_the_steps_that_are_left():
+    options = DecodeOptions(steps=8, action_steps=3, iterations=4, sampler="annealed", temperature=1.0)
+    visual, action = schedules(options)
+    assert [step.token_temperature for step in visual] == [1.0, 0.75, 0.5, 0.25]
+    assert [step.token_temperature for step in action] == pytest.approx([1.0, 2 / 3, 1 / 3])
 
 
 @pytest.mark.parametrize("iterations", [1, 3, 7])

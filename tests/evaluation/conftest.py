@@ -29,7 +29,7 @@ class ExpertPolicy:
         self.batches = []
         self.spoil = lambda index, actions: actions
 
-    def infer_batch(self, observations, options=None, seed=0):
+    def infer_batch(self, observations, options=None, seed=0, previous=None):
         self.batches.append(len(observations))
         return [self._chunk(index, observation) for index, observation in enumerate(observations)]
 

@@ -87,12 +87,13 @@ def test_names_of_tasks():
 def test_every_knob_of_decoding_is_taken_and_told(bundle, short):
     report = evaluate(
         bundle, short, "--task", "touch", "--episodes", "2", "--latency-samples", "1", "--steps", "4",
-        "--action-steps", "2", "--stop-when-ready", "--refresh", "2", "--remask", "0.1", "--warm-start", "0.5",
+        "--action-steps", "2", "--stop-when-ready", "--sampler", "exact", "--samples", "2", "--remask", "0.1",
+        "--cut-unreachable",
         "--schedule", "paper", "--confidence-threshold", "0.9",
     )  # fmt: skip
-    wanted = {"steps": 4, "action_steps": 2, "stop_when_ready": True, "refresh": 2, "remask": 0.1, "warm_start": 0.5}
+    wanted = {"steps": 4, "action_steps": 2, "stop_when_ready": True, "sampler": "exact", "samples": 2, "remask": 0.1}
     assert report["options"]["decoding"].items() >= wanted.items()
-    assert not report["tasks"]["touch"]["refused_chunks"], "a warm start of several worlds went wrong"
+    assert not report["tasks"]["touch"]["refused_chunks"], "several samples of several worlds went wrong"
 
 
 def test_two_ways_of_decoding_are_compared_on_the_same_episodes(bundle, short, capsys):

@@ -90,7 +90,8 @@ def test_candidates_are_different_begin_with_the_reference_and_have_the_bundles_
     assert len({c.name for c in found}) == len({c.options for c in found}) == len(found)
     assert {c.options.foresight for c in found} == {"full", "sketch", "off"}
     approximate = [c for c in found if not c.exact]
-    assert {bool(c.options.warm_start) for c in approximate} == {True, False} and len(approximate) > 4
+    assert approximate and all(c.options.remask for c in approximate)
+    assert any(c.options.samples > 1 for c in found) and any(c.options.entropy_bound for c in found)
 
 
 def test_a_causal_bundle_is_tried_with_its_own_decoders():

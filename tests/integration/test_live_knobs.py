@@ -24,8 +24,8 @@ from udvla_ros.policy.knobs import KNOBS
 BUNDLE = "models/udvla-nano-ur5e"
 TURNS = {
     "denoise_steps": 4, "action_steps": 2, "temperature": 0.5, "confidence_threshold": 0.9, "decoder": "independent",
-    "foresight": "off", "schedule": "paper", "iterations": 3, "stop_when_ready": True, "refresh": 2, "remask": 0.1,
-    "warm_start": 0.5, "jacobi_start": "current",
+    "foresight": "off", "schedule": "paper", "iterations": 3, "stop_when_ready": True, "remask": 0.1,
+    "sampler": "exact", "entropy_bound": 2.0, "samples": 2, "jacobi_start": "current",
 }  # fmt: skip
 CYCLE = 0.1  # s between two steps of a chunk: a longer silence on arbiter/command would be a cycle missed
 SENTENCES = ("touch the blue cube", "touch the green cube", "touch the red cube")
@@ -139,15 +139,15 @@ def value_of(options: dict, knob):
 
 
 def test_it_starts_with_a_parameter_file_of_the_tuner(bringup, probe, tmp_path):
-    options = DecodeOptions(steps=4, action_steps=2, temperature=1.0, stop_when_ready=True, warm_start=0.25)
+    options = DecodeOptions(steps=4, action_steps=2, temperature=1.0, stop_when_ready=True, samples=2)
     contents = tune_file.text({"options": vars(options)}, {"threads": 1, "dtype": "float32"}, ["chosen"])
     path = tune_file.write(tmp_path / "chosen.yaml", contents)
     with policy(params_file=str(path)):
         client = probe.node.create_client(GetParameters, "policy_node/get_parameters")
         probe.until(client.service_is_ready, "the parameters")
-        names = ["denoise_steps", "action_steps", "temperature", "stop_when_ready", "warm_start", "threads"]
+        names = ["denoise_steps", "action_steps", "temperature", "stop_when_ready", "samples", "threads"]
         future = client.call_async(GetParameters.Request(names=names))
         probe.until(future.done, "the values")
         values = [v.integer_value or v.double_value or v.bool_value for v in future.result().values]
-        assert values == [4, 2, 1.0, True, 0.25, 1]
+        assert values == [4, 2, 1.0, True, 2, 1]
         assert not Turner(probe).set(threads=2).successful

@@ -40,7 +40,7 @@ class Bench:
         )  # fmt: skip
         self.loop.want(True)
 
-    def infer(self, observation, options, seed):
+    def infer(self, observation, options, seed, previous=None):
         self.seeds.append(seed)
         self.entered.put(observation)
         if self.leave is not None:
@@ -168,36 +168,26 @@ def test_a_bug_does_not_end_the_thread(bench):
 # -- options that change while it runs ---------------------------------------------------------------
 
 
-def warm(bench, share=0.5):
-    """Let the bench take part in warm starts, and note what it is given."""
+def past(bench):
+    """Note what the bench is given as the chunk in force."""
     given = []
     infer = bench.infer
-
-    def noting(observation, options, seed, previous=None):
-        given.append(previous)
-        return infer(observation, options, seed)
-
-    bench.infer = noting
-    bench.settings = replace(bench.settings, options=SimpleNamespace(warm_start=share))
+    bench.infer = lambda seen, options, seed, previous: given.append(previous) or infer(seen, options, seed)
     return given
 
 
-def test_the_last_chunk_goes_along_where_a_warm_start_is_asked_for(bench):
-    given = warm(bench)
+def test_the_chunk_in_force_goes_along(bench):
+    given = past(bench)
     bench.frame(100.0)
     first = bench.result()
     bench.frame(100.4)
     bench.result()
     assert given == [None, first.chunk]
-    bench.settings = replace(bench.settings, options=SimpleNamespace(warm_start=0.0))
-    bench.frame(100.8)
-    bench.result()
-    assert given[2] is None
 
 
 @pytest.mark.parametrize("event", ["instruction", "engage", "unusable chunk", "bug"])
-def test_a_warm_start_ends_where_the_last_chunk_has_nothing_to_say(bench, event):
-    given = warm(bench)
+def test_a_chunk_is_no_longer_in_force(bench, event):
+    given = past(bench)
     bench.frame(100.0)
     bench.result()
     if event == "instruction":
@@ -216,11 +206,38 @@ def test_a_warm_start_ends_where_the_last_chunk_has_nothing_to_say(bench, event)
     assert given[-1] is None
 
 
+@pytest.mark.parametrize(
+    ("cut", "late", "steps"), [(True, 0.0, 6), (True, 0.45, 6), (True, 0.65, None), (False, 0.0, None)]
+)
+def test_a_chunk_is_cut_before_a_step_out_of_reach_that_is_still_to_come(bench, cut, late, steps):
+    """Step 6 of 10 is out of reach; what was due before the chunk came does not count."""
+    targets = bench.targets
+
+    def short(actions, q_command):
+        if len(actions) > 6:
+            raise UnreachableTarget("step 6: out of reach", 6)
+        return targets(actions, q_command)
+
+    bench.targets, bench.settings = short, replace(bench.settings, cut=cut)
+    infer = bench.infer
+
+    def slow(*given):
+        bench.time += late
+        return infer(*given)
+
+    bench.infer = slow
+    bench.frame(100.0)
+    if steps is None:
+        assert "out of reach" in bench.refusals.get(timeout=10.0)[1]
+    else:
+        assert len(bench.result().targets.q) == steps
+
+
 def test_new_options_are_warmed_up_before_they_meet_an_observation(bench):
     events = []
     bench.loop._warm_up = lambda options: events.append(("warm up", options))
     infer = bench.infer
-    bench.infer = lambda observation, options, seed: events.append(("infer", options)) or infer(observation, None, seed)
+    bench.infer = lambda seen, options, *rest: events.append(("infer", options)) or infer(seen, None, *rest)
     bench.frame(100.0)
     bench.result()
     bench.settings = replace(bench.settings, options="new")

@@ -9,7 +9,7 @@ import pytest
 from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.policy.knobs import KNOBS, differences, options_of, parameters_of
 
-NOT_TO_TURN = {"use_cache", "well_formed"}  # exact, and what keeps a chunk from being nonsense
+NOT_TO_TURN = {"use_cache"}  # exact
 
 
 def test_every_option_of_the_decoder_has_a_knob():
@@ -24,7 +24,7 @@ def test_every_option_of_the_decoder_has_a_knob():
         {},
         {"steps": 3, "action_steps": 2, "temperature": 0.5, "confidence_threshold": 0.9, "schedule": "paper"},
         {"decoder": "jacobi", "iterations": 7, "start": "current", "foresight": "off"},
-        {"stop_when_ready": True, "refresh": 4, "remask": 0.125, "warm_start": 0.5},
+        {"stop_when_ready": True, "remask": 0.125, "sampler": "exact", "entropy_bound": 2.0, "samples": 4},
     ],
 )
 def test_there_and_back(changes):
@@ -48,6 +48,6 @@ def test_other_parameters_are_left_alone():
 
 
 def test_differences_name_what_was_turned():
-    old, new = DecodeOptions(steps=8), DecodeOptions(steps=4, refresh=2)
-    assert differences(old, new) == "denoise_steps 8 -> 4, refresh 0 -> 2"
+    old, new = DecodeOptions(steps=8), DecodeOptions(steps=4, samples=2)
+    assert differences(old, new) == "denoise_steps 8 -> 4, samples 1 -> 2"
     assert differences(old, old) == ""

@@ -45,6 +45,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add_decoding_arguments(parser)
     parser.add_argument("--execute", type=positive, default=4, help="control steps between observations (default: 4)")
     parser.add_argument("--latency-steps", type=int, default=0, help="control steps a chunk is late (default: 0)")
+    parser.add_argument("--cut-unreachable", action="store_true", help="play a chunk up to its first unreachable step")
     parser.add_argument("--batch", type=positive, default=8, help="worlds in one process (default: %(default)s)")
     parser.add_argument("--workers", type=positive, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--latency-samples", type=int, default=20, help="single inferences timed (default: 20)")
@@ -72,17 +73,12 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stop-when-ready", action="store_true", default=None, help="end when the action is there, images open"
     )
-    parser.add_argument(
-        "--refresh", type=positive, metavar="N",
-        help="approximate: run only open tokens, and all again every N steps",
-    )  # fmt: skip
+    parser.add_argument("--sampler", help="exact, annealed or published: what is drawn and who is committed")
+    parser.add_argument("--entropy-bound", type=float, metavar="NATS", help="in place of the schedule; steps are caps")
+    parser.add_argument("--samples", type=positive, help="chunks drawn, of which the one nearest to the plan is taken")
     parser.add_argument(
         "--remask", type=float, metavar="SHARE", help="approximate: committed tokens opened again after a step"
     )
-    parser.add_argument(
-        "--warm-start", type=float, metavar="SHARE",
-        help="approximate: of the schedule, skipped by starting from the last chunk",
-    )  # fmt: skip
     parser.add_argument("--dtype", help="float32, bfloat16 or float16: number type of the decoder")
     parser.add_argument("--weights", help="float or int8: the decoder's weights")
     parser.add_argument("--compile", help="off, on or auto: compile the decoder")
@@ -92,7 +88,7 @@ def decoding_changes(args: argparse.Namespace) -> dict[str, Any]:
     """Return the decoding options that were given."""
     names = (
         "steps", "action_steps", "temperature", "confidence_threshold", "foresight", "schedule", "decoder",
-        "iterations", "stop_when_ready", "refresh", "remask", "warm_start",
+        "iterations", "stop_when_ready", "sampler", "entropy_bound", "samples", "remask",
     )  # fmt: skip
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
@@ -121,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     longest = max(len(listed) for listed in cases.values())
     options = suite.SuiteOptions(
         args.bundle, args.device, args.threads, decoding_changes(args),
-        LoopOptions(args.execute, args.latency_steps), min(args.batch, longest), args.workers,
+        LoopOptions(args.execute, args.latency_steps, cut=args.cut_unreachable), min(args.batch, longest), args.workers,
         args.latency_samples, DUMPED if args.dump else 0, runtime_changes(args),
     )  # fmt: skip
     result: dict[str, Any] = {"suite": args.suite, "tasks": {}}
@@ -154,8 +150,8 @@ def run(args: argparse.Namespace) -> int:
                     print(f"wrote {path}")
         result["options"] = {
             "decoding": asdict(session.decode), **runtime_changes(args), "execute": args.execute,
-            "latency_steps": args.latency_steps, "episodes": args.episodes, "seed": args.seed,
-            "device": args.device, "batch": args.batch,
+            "latency_steps": args.latency_steps, "cut_unreachable": args.cut_unreachable,
+            "episodes": args.episodes, "seed": args.seed, "device": args.device, "batch": args.batch,
             "workers": args.workers, "held_out": args.held_out, "condition": args.condition,
         }  # fmt: skip
     if earlier:

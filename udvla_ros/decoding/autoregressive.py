@@ -6,29 +6,25 @@ and computes the rows of one codebook; the images end where their raster does, t
 
 from __future__ import annotations
 
-from udvla_ros.decoding.canvas import CanvasDecoder
+from udvla_ros.decoding.base import Call, TokenDecoder
 from udvla_ros.decoding.causal import CausalRun
 
 
-class _Run(CausalRun):
-    """State of one call."""
-
-    def run(self) -> None:
-        """Write slot by slot until every sample has its EOA."""
-        codes, ends = self.codes, self.ends()
-        for slot in range(self.begin, len(self.places)):
-            found, confidence, tokens = self.predict(slot, slot + 1)
-            codes[:, slot] = found[:, 0]
-            self.write(codes, slot)
-            before, ends = ends.clip(max=slot), self.ends()
-            self.record(tokens, before, ends.clip(max=slot + 1), confidence, slot)
-            if (ends <= slot + 1).all():
-                break
-
-
-class Autoregressive(CanvasDecoder):
-    """From left to right."""
+class Autoregressive(TokenDecoder):
+    """From left to right, until every sample has its EOA."""
 
     name = "autoregressive"
     attention = "causal"
-    canvas = _Run
+
+    def write(self, call: Call) -> None:
+        """Write slot by slot."""
+        run = CausalRun(call, self.name)
+        codes, ends = run.codes, run.ends()
+        for slot in range(run.begin, len(run.places)):
+            found, confidence, tokens = run.predict(slot, slot + 1)
+            codes[:, slot] = found[:, 0]
+            run.write(codes, slot)
+            before, ends = ends.clip(max=slot), run.ends()
+            run.record(tokens, before, ends.clip(max=slot + 1), confidence, slot)
+            if (ends <= slot + 1).all():
+                break

@@ -1,7 +1,7 @@
 """What the decoders of the causal model share: slots in their order, and the token that each of them gets.
 
 The token of a slot depends on the logits at that slot, on the action codes before it (well-formed decoding)
-and on noise that is drawn per slot before the first forward. A decoder that guesses many slots at once
+and on noise that is drawn per slot before the first forward. A decoder that assumes many slots at once
 therefore ends where one that goes slot by slot does, at any temperature.
 """
 
@@ -11,57 +11,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udvla_ros.decoding.canvas import OPEN, Canvas, CanvasDecoder
-from udvla_ros.decoding.interface import DecodeOptions, Guess
+from udvla_ros.decoding.base import OPEN, Call
 from udvla_ros.decoding.sampling import gumbel
 from udvla_ros.errors import ConfigError
-from udvla_ros.tokens.layout import Prefix
 
 ENDED = -1
 
 
-class AnyCodes:
-    """The rules of free decoding, in the lattice's terms: any code or EOA; only EOA fits the last slot."""
-
-    def __init__(self, codes: int, slots: int) -> None:
-        self._any = np.ones(codes + 1, dtype=bool)
-        self._end = np.arange(codes + 1) == codes
-        self._last = slots - 1
-
-    def following(self, slot: int, cell: int) -> np.ndarray:
-        """See :meth:`udvla_ros.tokens.action_lattice.Lattice.following`."""
-        return self._end if slot == self._last else self._any
-
-    def after(self, cell: int, code: int) -> int:
-        """See :meth:`udvla_ros.tokens.action_lattice.Lattice.after`."""
-        return cell
-
-
-class CausalRun(Canvas):
-    """A canvas whose free slots are numbered: those of the images, then those of the action.
+class CausalRun:
+    """One call whose free slots are numbered: those of the images, then those of the action.
 
     ``codes`` ``[B, N]`` holds all of them. ``cells`` ``[B, A + 1]`` is where each sample stands among the
     well-formed sequences before each action slot, ENDED behind EOA.
     """
 
-    def __init__(
-        self, decoder: CanvasDecoder, prefix: Prefix, options: DecodeOptions, seed: int, guess: Guess | None = None
-    ) -> None:
+    def __init__(self, call: Call, decoder: str) -> None:
+        options, model, suffix = call.options, call.model, call.suffix
         if options.foresight == "sketch":
-            raise ConfigError(f"decoder '{decoder.name}' cannot sketch: use foresight full or off")
-        super().__init__(decoder, prefix, options, seed, guess)
-        model = self.model
+            raise ConfigError(f"decoder '{decoder}' cannot sketch: use foresight full or off")
+        self.call, self.batch, self.eoa = call, call.forwards.batch, suffix.eoa
         self.slots = torch.cat([model.visual_slots, model.action_slots])
         self.places = self.slots.tolist()
         self.images = len(model.visual_slots)
-        self.begin = 0 if self.foresight else self.images
-        self.codes = torch.cat([self.visual, self.action], 1)
-        self.rules = self.lattice if options.well_formed else AnyCodes(self.eoa, self.action.shape[1])
-        self.cells = np.zeros((self.batch, self.action.shape[1] + 1), np.int64)
+        self.begin = 0 if call.foresight else self.images
+        self.codes = torch.cat([suffix.visual, suffix.action], 1)
+        self.cells = np.zeros((self.batch, suffix.action.shape[1] + 1), np.int64)
         sizes = (model.layout.vocabulary.visual_size, self.eoa + 1)
-        shapes = [(*codes.shape, size) for codes, size in zip((self.visual, self.action), sizes, strict=True)]
+        shapes = [(*codes.shape, size) for codes, size in zip((suffix.visual, suffix.action), sizes, strict=True)]
         self.noise = [
-            options.temperature * gumbel(torch.Size(shape), self.generator, model.device)
+            options.temperature * gumbel(torch.Size(shape), call.generator, model.device)
             for shape in shapes
             if options.temperature > 0
         ]
@@ -74,19 +52,20 @@ class CausalRun(Canvas):
         Returns:
             codes and their probabilities ``[B, last - first]``, and the tokens run.
         """
-        start = 0 if self.foresight else self.model.layout.template.action_start
+        call, forwards = self.call, self.call.forwards
+        start = 0 if call.foresight else forwards.boundary
         known = start if first == self.begin else self.places[first - 1]
         end = self.places[last - 1]
-        states = self.forward(known, end, (self.slots[first:last] - 1).expand(self.batch, -1))
+        states = forwards(call.suffix.ids, known, end, (self.slots[first:last] - 1).expand(self.batch, -1))
         images = max(min(last, self.images) - first, 0)
         found = []
         if images:
-            found.append(self._image_codes(self.model.visual_logits(states[:, :images]).float(), first))
+            found.append(self._image_codes(call.model.visual_logits(states[:, :images]).float(), first))
         if last > self.images:
-            logits = self.action_logits(states[:, images:])
+            logits = call.action_logits(states[:, images:])
             found.append(self._action_codes(logits, first + images - self.images))
         codes, confidence = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
-        return codes, confidence, self.forward_tokens(known, end)
+        return codes, confidence, forwards.tokens(known, end)
 
     def _noisy(self, logits: Tensor, codebook: int, first: int) -> Tensor:
         return logits + self.noise[codebook][:, first : first + logits.shape[1]] if self.noise else logits
@@ -98,14 +77,14 @@ class CausalRun(Canvas):
     def _action_codes(self, logits: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Walk from left to right: in each slot the best code that may follow the ones before it."""
         scores = self._noisy(logits, 1, first).cpu().numpy()
-        codes = np.full(scores.shape[:2], OPEN, np.int64)
+        codes, rules = np.full(scores.shape[:2], OPEN, np.int64), self.call.lattice
         for row, table in enumerate(scores):
             for index, slot in enumerate(range(first, first + len(table))):
                 cell = int(self.cells[row, slot])
                 if cell != ENDED:
-                    code = int(np.where(self.rules.following(slot, cell), table[index], -np.inf).argmax())
+                    code = int(np.where(rules.following(slot, cell), table[index], -np.inf).argmax())
                     codes[row, index] = code
-                    cell = ENDED if code == self.eoa else self.rules.after(cell, code)
+                    cell = ENDED if code == self.eoa else rules.after(cell, code)
                 self.cells[row, slot + 1] = cell
         found = torch.as_tensor(codes, device=logits.device)
         return found, _probability(logits, found)
@@ -114,13 +93,13 @@ class CausalRun(Canvas):
         """Make ``codes`` ``[B, N]`` what is written; they are new from slot ``first`` on."""
         self.codes = codes
         if first < self.images:
-            self.write_visual(codes[:, : self.images])
-        self.write_action(codes[:, self.images :])
+            self.call.suffix.write_visual(codes[:, : self.images])
+        self.call.suffix.write_action(codes[:, self.images :])
 
     def ends(self) -> np.ndarray:
         """Return ``[B]``: how many slots count, EOA's the last of them; all where there is no EOA yet."""
         ended = self.cells == ENDED
-        length = np.where(ended.any(1), ended.argmax(1), self.action.shape[1])
+        length = np.where(ended.any(1), ended.argmax(1), self.call.suffix.action.shape[1])
         return self.images + length
 
     def record(self, tokens: int, before: np.ndarray, after: np.ndarray, confidence: Tensor, first: int) -> None:
@@ -132,7 +111,7 @@ class CausalRun(Canvas):
         slots = np.arange(first, first + values.shape[1])
         final = (slots >= before[:, None]) & (slots < after[:, None])
         visual, action = (values[final & part] for part in (slots < self.images, slots >= self.images))
-        self.note(tokens, *((float(part.size), float(part.sum())) for part in (visual, action)))
+        self.call.note(tokens, *((float(part.size), float(part.sum())) for part in (visual, action)))
 
 
 def _probability(logits: Tensor, codes: Tensor) -> Tensor:

@@ -7,12 +7,16 @@ from typing import Protocol
 
 import numpy as np
 
-from udvla_ros.decoding.schedule import SCHEDULES
 from udvla_ros.errors import ConfigError
 from udvla_ros.tokens.layout import Prefix
 
-FORESIGHTS = ("full", "sketch", "off")
-STARTS = ("mask", "random", "current")
+CHOICES = {
+    "foresight": ("full", "sketch", "off"),
+    "schedule": ("public", "paper"),
+    "sampler": ("exact", "annealed", "published"),
+    "start": ("mask", "random", "current"),
+}
+MOST_SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -25,29 +29,31 @@ class DecodeOptions:
         action_steps: denoising steps of the actions; ``None`` is ``steps``. They are the last ones of the
             run, so that actions are settled on images that have taken shape.
         schedule: ``paper`` or ``public``, see :mod:`udvla_ros.decoding.schedule`.
+        sampler: what is drawn in a denoising step, and who of it is committed. ``exact``: images and action sequences
+            from the model's own distribution at ``temperature``, the most confident first. ``annealed``: at a
+            temperature that falls to 0 over the modality's steps, the action as the best sequence under Gumbel noise.
+            ``published``: drawn as in ``exact``, committed by one ranking over both modalities with annealed noise.
         foresight: ``full``; ``sketch``: image tokens stop after the first half of their schedule, and the
             action watches what is there; ``off``: no future is imagined (a trained mode).
         iterations: early exit (CEED-VLA): at most that many forwards per modality, and what is still open
             then is committed as it stands. ``None``: the whole schedule, or until Jacobi's fixed point.
-        temperature: of the Gumbel-max samples; denoising anneals it to zero over the steps, the decoders of
-            the causal model keep it. 0 is greedy, which seeks the mode: of many ways to move and one way to
-            stay, it stays. Policies are run at 1.
+        temperature: of the tokens that are drawn, in the first step (``annealed``) or in all. 0 is greedy, which seeks
+            the mode: of many ways to move and one way to stay, it stays. Policies are run at 1.
         confidence_threshold: tokens at least this probable are committed ahead of the schedule.
+        entropy_bound: nats, in place of the schedule (arXiv 2505.24857): each step commits the surest tokens whose
+            entropies but the largest add up to at most this; ``steps`` and ``action_steps`` are caps.
         use_cache: keep the prefix in a key/value cache (where the attention kind makes that exact).
-        well_formed: commit only action codes of a sequence whose expanded lengths fill the chunk exactly.
         start: Jacobi's first guess: ``mask``; ``random`` codes; ``current``: images as they are now.
         stop_when_ready: end as soon as EOA and every action code are committed. The action is what it would
             be; image slots that are open then stay open, as in a sketch.
-        refresh: keep the keys and values of committed tokens from step to step and run only the open ones
-            (dKV-Cache, Fast-dLLM); every ``refresh`` steps all are run again. 1 is exact, more is approximate,
-            ``None`` is off.
         remask: after each step but the last, this share of the committed tokens, the least confident ones,
             is opened again. Revises early mistakes; approximate by nature, 0 is off.
-        warm_start: share of the schedule that is skipped when the caller has a :class:`Guess`: the guess fills
-            as many slots as would be committed by then, drawn by the seed. Approximate, 0 is off.
+        samples: chunks drawn of each observation in one batch, of which the policy takes the one that goes on most like
+            the plan in force; see :mod:`udvla_ros.policy.coherence`.
 
-    ``steps``, ``action_steps``, ``schedule``, ``confidence_threshold`` and the last four concern denoising
-    alone, and ``autoregressive`` has no ``iterations``: it takes one forward per token.
+    ``steps``, ``action_steps``, ``schedule``, ``sampler``, ``confidence_threshold``, ``entropy_bound``,
+    ``stop_when_ready`` and ``remask`` concern denoising alone, and ``autoregressive`` has no ``iterations``: it takes
+    one forward per token.
     """
 
     decoder: str = "jd3p"
@@ -55,51 +61,52 @@ class DecodeOptions:
     action_steps: int | None = None
     foresight: str = "full"
     schedule: str = "public"
+    sampler: str = "annealed"
     temperature: float = 0.0
     confidence_threshold: float | None = None
+    entropy_bound: float | None = None
     use_cache: bool = True
-    well_formed: bool = True
     iterations: int | None = None
     start: str = "mask"
     stop_when_ready: bool = False
-    refresh: int | None = None
     remask: float = 0.0
-    warm_start: float = 0.0
+    samples: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "action_steps"):
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is '{getattr(self, name)}'; known: {', '.join(known)}")
+        for name, low, high, sense in (
+            ("steps", 1, 256, "between 1 and 256"),
+            ("action_steps", 1, 256, "between 1 and 256, or None for as many as steps"),
+            ("iterations", 1, 1e9, "at least 1, or None for no limit"),
+            ("temperature", 0, 1e9, "finite and not negative"),
+            ("confidence_threshold", 1e-12, 1, "in (0, 1], or None for off"),
+            ("entropy_bound", 1e-12, 1e9, "finite and above 0, or None for off"),
+            ("remask", 0, 1 - 1e-9, "in [0, 1)"),
+            ("samples", 1, MOST_SAMPLES, f"between 1 and {MOST_SAMPLES}"),
+        ):
             value = getattr(self, name)
-            if value is not None and not 1 <= value <= 256:
-                raise ConfigError(f"{name} is {value}; it must lie between 1 and 256")
-        if self.foresight not in FORESIGHTS:
-            raise ConfigError(f"foresight is '{self.foresight}'; known: {', '.join(FORESIGHTS)}")
-        if self.schedule not in SCHEDULES:
-            raise ConfigError(f"unknown schedule '{self.schedule}'; known: {', '.join(SCHEDULES)}")
-        if self.start not in STARTS:
-            raise ConfigError(f"start is '{self.start}'; known: {', '.join(STARTS)}")
-        if self.iterations is not None and self.iterations < 1:
-            raise ConfigError(f"iterations is {self.iterations}; it must be at least 1, or None for no limit")
-        if not 0 <= self.temperature < float("inf"):
-            raise ConfigError(f"temperature is {self.temperature}; it must be finite and not negative")
-        if self.confidence_threshold is not None and not 0 < self.confidence_threshold <= 1:
-            raise ConfigError(f"confidence_threshold is {self.confidence_threshold}; it must lie in (0, 1]")
-        if self.refresh is not None and self.refresh < 1:
-            raise ConfigError(f"refresh is {self.refresh}; it must be at least 1, or None for off")
-        for name in ("remask", "warm_start"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"{name} is {value}; it must be {sense}")
+        if self.entropy_bound is not None and self.confidence_threshold is not None:
+            raise ConfigError("entropy_bound and confidence_threshold both say what is sure enough; give one of them")
+        if self.sampler == "published" and self.decoder in ("jd3p", "independent"):
+            self._check_joint_ranking()
 
-
-@dataclass(frozen=True)
-class Guess:
-    """What the last chunk expected of this one, for ``warm_start``.
-
-    ``visual`` ``[B, V]``: VQ codes of the future views, -1 where there is no guess; ``actions``: FAST codes per
-    sample without EOA, a well-formed sequence (see :func:`udvla_ros.decoding.guess.remaining`), or ``None``.
-    """
-
-    visual: np.ndarray
-    actions: list[list[int]] | None = None
+    def _check_joint_ranking(self) -> None:
+        """One ranking over both modalities needs both in every step, and leaves no other say in who is committed."""
+        others = {
+            "decoder independent": self.decoder == "independent",
+            "action_steps other than steps": self.action_steps not in (None, self.steps),
+            "foresight sketch": self.foresight == "sketch",
+            "confidence_threshold": self.confidence_threshold is not None,
+            "entropy_bound": self.entropy_bound is not None,
+            "remask": self.remask > 0,
+        }
+        wrong = [name for name, given in others.items() if given]
+        if wrong:
+            raise ConfigError(f"sampler published ranks images and action together and knows no {', no '.join(wrong)}")
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,6 @@ class StepStatistics:
     visual_confidence: float
     action_committed: int
     action_confidence: float
-    seconds: float
 
 
 @dataclass
@@ -158,6 +164,6 @@ class Decoded:
 class Decoder(Protocol):
     """A decoder is a callable over a batch of prefixes."""
 
-    def __call__(self, prefix: Prefix, options: DecodeOptions, seed: int, guess: Guess | None = None) -> Decoded:
-        """Generate the suffix. The same prefix, options, seed and guess give the same tokens."""
+    def __call__(self, prefix: Prefix, options: DecodeOptions, seed: int) -> Decoded:
+        """Generate the suffix. The same prefix, options and seed give the same tokens."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from udvla_ros.decoding.autoregressive import Autoregressive
-from udvla_ros.decoding.canvas import CanvasDecoder
+from udvla_ros.decoding.base import TokenDecoder
 from udvla_ros.decoding.independent import Independent
 from udvla_ros.decoding.interface import Decoder
 from udvla_ros.decoding.jacobi import Jacobi
@@ -11,7 +11,7 @@ from udvla_ros.decoding.jd3p import JD3P
 from udvla_ros.errors import ConfigError
 from udvla_ros.model.checkpoint import Bundle
 
-DECODERS: dict[str, type[CanvasDecoder]] = {
+DECODERS: dict[str, type[TokenDecoder]] = {
     decoder.name: decoder for decoder in (JD3P, Independent, Autoregressive, Jacobi)
 }
 

@@ -1,4 +1,4 @@
-"""Tokens and confidences from logits: draws from one codebook, and the most confident first."""
+"""Tokens and their probabilities from logits of one codebook."""
 
 from __future__ import annotations
 
@@ -38,10 +38,19 @@ def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> tu
     return tokens[:, 0], weights.gather(-1, tokens)[:, 0] / weights.sum(-1)
 
 
+def entropy(logits: Tensor) -> Tensor:
+    """Return the entropy in nats of the softmax of ``[..., N]`` logits."""
+    log_probs = logits.log_softmax(-1)
+    return -(log_probs.exp() * log_probs.clamp_min(-1e30)).sum(-1)
+
+
 def sample_rows(
-    states: Tensor, head: Tensor, temperature: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """As :func:`sample`, of the logits ``states [B, n, H] @ head [N, H]``; they never exist all at once."""
+    states: Tensor, head: Tensor, temperature: float, generator: torch.Generator, with_entropy: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As :func:`sample`, of the logits ``states [B, n, H] @ head [N, H]``; they never exist all at once.
+
+    The third value is the logits' :func:`entropy` ``[B, n]``, if asked for.
+    """
     batch, count, width = states.shape
     flat = states.reshape(-1, width)
     rows = min(len(flat), max(1, BLOCK // len(head)))
@@ -50,9 +59,11 @@ def sample_rows(
     parts = []
     for block in flat.split(max(1, rows)):
         found = torch.mm(block, head.t(), out=logits[: len(block)])
-        parts.append(sample(found.float(), temperature, generator))
-    tokens, confidence = (torch.cat(part) for part in zip(*parts, strict=True))
-    return tokens.view(batch, count), confidence.view(batch, count)
+        found = found.float()
+        unsure = (entropy(found),) if with_entropy else ()
+        parts.append((*sample(found, temperature, generator), *unsure))
+    tokens, confidence, *unsure = (torch.cat(part).view(batch, count) for part in zip(*parts, strict=True))
+    return tokens, confidence, unsure[0] if unsure else None
 
 
 def likely(states: Tensor, head: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,31 +111,3 @@ def _pick(weights: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 def _short_of(aim: Tensor, end: Tensor) -> Tensor:
     """Keep an aim below the end of a running sum, where rounding took it: what is hit then has a weight."""
     return torch.minimum(aim, torch.nextafter(end, torch.zeros_like(end)))
-
-
-def most_confident(confidence: Tensor, masked: Tensor, keep_masked: Tensor, threshold: float | None) -> Tensor:
-    """Choose which masked slots to commit.
-
-    Args:
-        confidence: ``[B, N]``.
-        masked: ``[B, N]`` bool, the slots still open.
-        keep_masked: ``[B]`` how many of them may stay open.
-        threshold: slots at least this confident are committed in any case.
-
-    Returns:
-        ``[B, N]`` bool, a subset of ``masked``.
-    """
-    score = confidence.masked_fill(~masked, -1.0)
-    rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True)
-    count = (masked.sum(1) - keep_masked).clamp_min(0)
-    chosen = rank < count[:, None]
-    if threshold is not None:
-        chosen |= score >= threshold
-    return chosen & masked
-
-
-def least_confident(confidence: Tensor, committed: Tensor, share: float) -> Tensor:
-    """Choose that share of the committed slots ``[B, N]``, rounded down, whose confidence is lowest."""
-    score = confidence.masked_fill(~committed, float("inf"))
-    rank = score.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
-    return (rank < (committed.sum(1) * share).floor()[:, None]) & committed

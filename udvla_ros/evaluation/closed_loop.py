@@ -18,7 +18,7 @@ import numpy as np
 
 from udvla_ros.errors import ConfigError, UdvlaError
 from udvla_ros.evaluation.cases import Case
-from udvla_ros.motion.action_space import JointTargets
+from udvla_ros.motion.action_space import ActionSpace, JointTargets, reachable
 from udvla_ros.sim.judge import TaskMonitor
 from udvla_ros.sim.sampler import sample_scene
 from udvla_ros.sim.world import TabletopWorld
@@ -29,17 +29,13 @@ OUT_OF_TIME = "out of time"
 class InfersBatches(Protocol):
     """What the loop needs of a policy."""
 
-    def infer_batch(self, observations: Sequence[Any], options: Any, seed: int) -> Sequence[Any]:
+    def infer_batch(
+        self, observations: Sequence[Any], options: Any, seed: int, previous: Sequence[Any] | None
+    ) -> Sequence[Any]:
         """Return one chunk per observation: ``actions`` [K, 7] and ``predicted`` images.
 
-        Where the options have a ``warm_start``, the last chunk of each episode is given as ``previous``.
+        ``previous`` is the chunk in force of each episode, or None.
         """
-
-
-class TurnsActionsIntoJoints(Protocol):
-    """What the loop needs of an action space."""
-
-    def targets(self, actions: np.ndarray, q_command: np.ndarray) -> JointTargets: ...
 
 
 @dataclass(frozen=True)
@@ -51,12 +47,14 @@ class LoopOptions:
         latency: control steps by which a chunk comes late.
         dt: seconds per control step.
         seed: from which each inference's seed is drawn.
+        cut: play a chunk up to its first unreachable step, instead of refusing it whole.
     """
 
     execute: int = 4
     latency: int = 0
     dt: float = 0.1
     seed: int = 0
+    cut: bool = False
 
     def __post_init__(self) -> None:
         if self.execute < 1:
@@ -141,13 +139,14 @@ class Run:
         self._commanded = self.world.q_command
         return self._seen
 
-    def accept(self, chunk: Any, space: TurnsActionsIntoJoints) -> None:
-        """Take the chunk of the last look; one that the arm cannot follow is refused whole."""
+    def accept(self, chunk: Any, space: ActionSpace) -> None:
+        """Take the chunk of the last look, as far as the arm can follow it if chunks are cut, or not at all."""
         actions = np.asarray(chunk.actions)
         if self.trace is not None:
             self.trace.moments.append(Moment(self.steps, self.steps + len(actions), dict(chunk.predicted), actions))
         try:
-            self._next = (self.steps, space.targets(actions, self._commanded))
+            least = self._options.latency + 1 if self._options.cut else len(actions)
+            self._next = (self.steps, reachable(space, actions, self._commanded, least))
             self.last = chunk
         except UdvlaError as error:
             self.refuse(error)
@@ -216,7 +215,7 @@ class ClosedLoop:
     def __init__(
         self,
         policy: InfersBatches,
-        space: TurnsActionsIntoJoints,
+        space: ActionSpace,
         worlds: Sequence[TabletopWorld],
         observe: Callable[[dict[str, np.ndarray], str, float], Any],
         decode: Any = None,
@@ -273,8 +272,6 @@ class ClosedLoop:
             run.accept(chunk, self._space)
 
     def _infer(self, seen: Sequence[Any], runs: Sequence[Run], seed: int) -> Sequence[Any]:
-        if not getattr(self._decode, "warm_start", 0):
-            return self._policy.infer_batch(seen, self._decode, seed)
         return self._policy.infer_batch(seen, self._decode, seed, previous=[run.last for run in runs])
 
 

@@ -7,7 +7,7 @@ previous *commanded* pose, the first to the command at the time of the observati
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pinocchio as pin
@@ -55,7 +55,8 @@ class _JointSpace:
         if beyond.max() > 0:
             step, joint = np.unravel_index(beyond.argmax(), beyond.shape)
             raise UnreachableTarget(
-                f"step {step} takes {self.robot.joints[joint]} {beyond[step, joint]:.3f} rad beyond its limit"
+                f"step {step} takes {self.robot.joints[joint]} {beyond[step, joint]:.3f} rad beyond its limit",
+                int(np.flatnonzero((beyond > 0).any(1))[0]),
             )
         _refuse_jumps(self.robot, np.vstack([q_command, q]), self.largest_step)
         return JointTargets(q, closed_fraction(gripper))
@@ -149,7 +150,7 @@ class TcpDeltaSpace:
             try:
                 found.append(robot.kinematics.inverse(pose, found[-1], lower, upper))
             except Unreachable as error:
-                raise UnreachableTarget(f"step {k}: {error}") from None
+                raise UnreachableTarget(f"step {k}: {error}", k) from None
         _refuse_jumps(robot, np.stack(found), self.largest_step)
         return JointTargets(np.stack(found[1:]), closed_fraction(actions[:, 6]))
 
@@ -160,8 +161,33 @@ def _refuse_jumps(robot: RobotDescription, q: np.ndarray, largest: float) -> Non
         step, joint = np.unravel_index(steps.argmax(), steps.shape)
         raise UnreachableTarget(
             f"step {step} would turn {robot.joints[joint]} by {steps[step, joint]:.2f} rad, at most {largest:g} "
-            "is allowed: the pose is near a singularity or a limit; move around it"
+            "is allowed: the pose is near a singularity or a limit; move around it",
+            int(np.flatnonzero((steps > largest).any(1))[0]),
         )
+
+
+class ActionSpace(Protocol):
+    """What turns the actions of a chunk into joint targets."""
+
+    def targets(self, actions: np.ndarray, q_command: np.ndarray) -> JointTargets:
+        """Return the targets of one chunk; raises UnreachableTarget."""
+        ...
+
+
+def reachable(space: ActionSpace, actions: np.ndarray, q_command: np.ndarray, least: int) -> JointTargets:
+    """Return the targets of the steps before the first one that the arm cannot make.
+
+    Most chunks are replaced before their last steps are due, so that what is wrong with those need not stop the arm.
+
+    Raises:
+        UnreachableTarget: fewer than ``least`` steps can be made; the chunk is refused whole.
+    """
+    try:
+        return space.targets(actions, q_command)
+    except UnreachableTarget as error:
+        if error.step is None or error.step < max(least, 1):
+            raise
+        return reachable(space, actions[: error.step], q_command, least)
 
 
 SPACES = {"tcp_delta": TcpDeltaSpace, "joint_absolute": JointAbsoluteSpace, "joint_delta": JointDeltaSpace}

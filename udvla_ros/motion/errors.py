@@ -22,4 +22,12 @@ class Unreachable(UdvlaError):
 
 
 class UnreachableTarget(Unreachable):
-    """A step of an action chunk asks for a pose or a joint jump that the arm cannot make."""
+    """A step of an action chunk asks for a pose or a joint jump that the arm cannot make.
+
+    Attributes:
+        step: number of that step; None where it is the whole chunk that is wrong.
+    """
+
+    def __init__(self, text: str, step: int | None = None) -> None:
+        super().__init__(text)
+        self.step = step

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from udvla_ros.errors import ObservationError, UdvlaError
-from udvla_ros.motion.action_space import JointTargets
+from udvla_ros.motion.action_space import ActionSpace, JointTargets, reachable
 from udvla_ros.policy.observe import CommandHistory, ObservationBuffer, ObservationRefused
 
 T = TypeVar("T")
@@ -27,30 +27,26 @@ class InfersChunks(Protocol):
 
     config: Any
 
-    def infer(self, observation: Any, options: Any, seed: int) -> Any:
+    def infer(self, observation: Any, options: Any, seed: int, previous: Any) -> Any:
         """Return a chunk: ``actions`` [K, 7], ``dt``, ``predicted`` images, ``timings_ms``.
 
-        Where the options have a ``warm_start`` and a chunk went before, it is given as ``previous``.
+        ``previous`` is the chunk in force, or None.
         """
-
-
-class TurnsActionsIntoJoints(Protocol):
-    """What the loop needs of an action space."""
-
-    def targets(self, actions: np.ndarray, q_command: np.ndarray) -> JointTargets: ...
 
 
 @dataclass(frozen=True)
 class Settings:
     """What may change between two inferences, read once per inference.
 
-    ``execute_steps`` of a chunk are played before the observation of the next one is taken.
+    ``execute_steps`` of a chunk are played before the observation of the next one is taken. ``cut`` plays a chunk up to
+    its first unreachable step, if that is still to come, instead of refusing it whole.
     """
 
     instruction: str
     options: Any
     execute_steps: int
     base_seed: int = 0
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ class InferenceLoop:
     def __init__(
         self,
         policy: InfersChunks,
-        space: TurnsActionsIntoJoints,
+        space: ActionSpace,
         observations: ObservationBuffer,
         history: CommandHistory,
         settings: Callable[[], Settings],
@@ -142,7 +138,7 @@ class InferenceLoop:
         self._generation += 1
         self._valid_from = self._clock()
         self._due = self._tried = 0.0
-        self._previous = None  # what the last chunk foresaw was for another instruction, or before a pause
+        self._previous = None  # the last chunk was for another instruction, or before a pause
         self._changed.notify_all()
 
     def options_changed(self) -> None:
@@ -207,7 +203,7 @@ class InferenceLoop:
         except ObservationRefused as error:
             self._on_refusal(error.kind, str(error))
         except UdvlaError as error:
-            self._previous = None  # a chunk that could not be used is no guess at the next one
+            self._previous = None  # a chunk that could not be used is not in force
             self._on_refusal(type(error).__name__, str(error))
         except Exception as error:  # a bug must not end the thread: the arm rests, the log has it
             self._previous = None
@@ -229,9 +225,8 @@ class InferenceLoop:
         seed = int(np.random.SeedSequence((settings.base_seed, self.count)).generate_state(1)[0])
         observation = self._make_observation(dict(frames.images), settings.instruction, frames.stamp)
         with self._changed:
-            previous = self._previous if getattr(settings.options, "warm_start", 0) else None
-        extra = {} if previous is None else {"previous": previous}
-        chunk = self._policy.infer(observation, settings.options, seed, **extra)
+            previous = self._previous
+        chunk = self._policy.infer(observation, settings.options, seed, previous)
         inferred = self._clock()
         actions = np.asarray(chunk.actions)
         if not np.isfinite(actions).all():
@@ -239,7 +234,8 @@ class InferenceLoop:
         # The commands just after the frame have come by now; after a very long inference they are forgotten.
         with contextlib.suppress(ObservationRefused):
             commanded = self._history.at(frames.stamp)
-        targets = self._space.targets(actions, commanded)
+        played = int((self._clock() - frames.stamp) / chunk.dt)
+        targets = reachable(self._space, actions, commanded, played + 1 if settings.cut else len(actions))
         self.count += 1
         end = self._clock()
         timings = {name: float(value) for name, value in chunk.timings_ms.items()}

@@ -312,6 +312,7 @@ class PolicyNode(LifecycleNode):
             options=self._options(self._policy, values),
             execute_steps=values["execute_steps"] or max(1, self._policy.config.chunk // 2),
             base_seed=values["base_seed"],
+            cut=values["cut_unreachable"],
         )
 
     # -- out, in the inference thread --------------------------------------------------------------------

@@ -60,7 +60,7 @@ class PolicyOutput:
         if not any(publisher.get_subscription_count() for publisher in publishers.values()):
             return
         # The picture carries the time it is a picture of: the end of the chunk.
-        stamp = runtime.to_stamp(result.stamp + result.chunk.dt * len(result.targets.q))
+        stamp = runtime.to_stamp(result.stamp + result.chunk.dt * len(result.chunk.actions))
         for name, pixels in (result.chunk.predicted or {}).items():
             if name not in publishers:
                 continue
@@ -73,7 +73,7 @@ def describe(result: Result) -> dict[str, object]:
     """Return what ``~/chunk_info`` says of one inference: enough to compute it again from a bag."""
     return {
         "stamp": result.stamp,
-        "horizon": result.chunk.dt * len(result.targets.q),
+        "horizon": result.chunk.dt * len(result.chunk.actions),
         "dt": result.chunk.dt,
         "instruction": result.instruction,
         "seed": result.seed,

@@ -51,6 +51,10 @@ TABLE = (
     # The knobs of decoding start as the bundle says, unless they are given.
     *(Entry(k.name, k.default, k.description, k.low, k.high, k.choices) for k in KNOBS),
     Entry("execute_steps", 0, "steps played before the next observation; 0: half a chunk", 0, 64),
+    Entry(
+        "cut_unreachable", False, "play a chunk up to its first unreachable step that is still to come, "
+        "instead of refusing it whole",
+    ),
     Entry("base_seed", 0, "seed from which each inference's seed is drawn", 0, 2**31 - 1),
     *foresight.TABLE,
 )  # fmt: skip

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from udvla_ros.decoding.guess import remaining
-from udvla_ros.decoding.interface import DecodeOptions, Decoder, Foreseen, Guess
+from udvla_ros.decoding.interface import DecodeOptions, Decoder, Foreseen
 from udvla_ros.decoding.registry import make_decoder
 from udvla_ros.errors import BundleError
 from udvla_ros.model.checkpoint import Bundle, BundleConfig
 from udvla_ros.model.runtime import RuntimeOptions
+from udvla_ros.policy.coherence import ahead, nearest
 from udvla_ros.policy.convention import binarised, fitted, physical
 from udvla_ros.policy.observation import Observation
 from udvla_ros.resources import find
@@ -39,8 +39,9 @@ class ActionChunk:
         dt, stamp: seconds.
         timings_ms: ``image_encode``, ``prefill``, ``denoise``, ``detokenise`` (of the actions), ``action_ready``
             (until all actions are final), ``total``. ``image_decode`` joins them when the pictures are asked for.
-        statistics: forwards, steps and confidences of the decoder, and whether Jacobi ``converged``.
-        codes: what was decoded, for the guess at the next chunk: VQ codes of the future ``[V]``, FAST codes.
+        statistics: forwards, steps and confidences of the decoder, whether Jacobi ``converged``, and whether the plan
+            in force had a say (``continued``).
+        codes: what was decoded: VQ codes of the future ``[V]``, FAST codes.
         seen: VQ codes ``[V]`` of the images it was made of, in the order of those of the future.
         foreseen: how likely each code of the future was held (of one sample, without the batch), if that is known.
         native: the same actions in the units and signs of the bundle's data, which a benchmark of that data takes.
@@ -157,11 +158,8 @@ class Policy:
         chunk = self.infer(grey, options)
         for _ in range(runs - 1):
             chunk = self.infer(grey, options)
-        total = chunk.timings_ms["total"]
-        if options.warm_start:  # the way that every chunk but the first will take
-            total = self.infer(grey, options, previous=chunk).timings_ms["total"]
         _ = chunk.predicted
-        return total
+        return chunk.timings_ms["total"]
 
     def infer(
         self,
@@ -173,6 +171,7 @@ class Policy:
         """Return the chunk for one observation. See :meth:`infer_batch`."""
         return self.infer_batch([observation], options, seed, [previous])[0]
 
+    @torch.inference_mode()
     def infer_batch(
         self,
         observations: Sequence[Observation],
@@ -186,38 +185,26 @@ class Policy:
             observations: any number.
             options: the bundle's own where there are none.
             seed: of the samples.
-            previous: the last chunk of each observation's episode, whose future and remaining actions are the first
-                guess under ``warm_start``; ignored without it. ``None`` begins anew, as after a new instruction.
+            previous: the chunk in force of each observation's episode. Of several ``samples`` the one that goes on
+                most like it is taken; without it, as after a new instruction, the first.
 
         Raises:
             ObservationError: a camera is missing or an image is not uint8 RGB.
             TokenError: the instruction is empty or too long, or the decoded codes are malformed.
         """
         options = options or self.options()
-        last = list(previous or [None] * len(observations))
-        elapsed = [self._elapsed(c, o) if options.warm_start else None for c, o in zip(last, observations, strict=True)]
-        chunks: dict[int, ActionChunk] = {}
-        for steps in dict.fromkeys(elapsed):  # a guess is one for the whole batch: in the graph there is one anyway
-            rows = [row for row, value in enumerate(elapsed) if value == steps]
-            guess = None if steps is None else self._guess([last[row] for row in rows], steps)
-            decoded = self._infer([observations[row] for row in rows], options, seed, guess)
-            chunks |= dict(zip(rows, decoded, strict=True))
-        return [chunks[row] for row in range(len(observations))]
-
-    # -- parts -------------------------------------------------------------------------------------
-
-    @torch.inference_mode()
-    def _infer(
-        self, observations: Sequence[Observation], options: DecodeOptions, seed: int, guess: Guess | None
-    ) -> list[ActionChunk]:
         started = time.perf_counter()
-        codes = self._encode(observations)
-        text = [list(self._text_ids(o.instruction)) for o in observations]
+        rows = np.repeat(np.arange(len(observations)), options.samples)
+        codes = {name: grids[rows] for name, grids in self._encode(observations).items()}
+        text = [list(self._text_ids(observations[row].instruction)) for row in rows]
         prefix: Prefix = self.config.layout.prefix(text, codes)
         encoded = time.perf_counter()
-        decoded = self._decoder(options.decoder)(prefix, options, seed, guess)
+        decoded = self._decoder(options.decoder)(prefix, options, seed)
         denoised = time.perf_counter()
-        actions = [self._actions(sequence) for sequence in decoded.actions]
+        actions = np.stack([self._actions(sequence) for sequence in decoded.actions])
+        drawn = actions.reshape(len(observations), options.samples, *actions.shape[1:])
+        plans = [self._ahead(*pair) for pair in zip(previous or [None] * len(observations), observations, strict=True)]
+        taken = [0 if plan is None else self._nearest(*pair) for plan, *pair in zip(plans, drawn, plans, strict=True)]
         finished = time.perf_counter()
         own = dict(decoded.timings_ms)
         # A decoder that goes on with the images after the last action says when the actions were final.
@@ -232,22 +219,26 @@ class Policy:
         statistics = {
             "forwards": decoded.forwards,
             "converged": decoded.converged,
-            "warm": guess is not None,
             "forward_tokens": sum(step.forward_tokens for step in decoded.steps),
             "steps": [dataclasses.asdict(step) for step in decoded.steps],
             "action_codes": [len(sequence) for sequence in decoded.actions],
         }
-        dt = 1.0 / self.config.control_hz
-        return [
-            ActionChunk(
-                physical(actions[row], self.config.action), dt, o.stamp, dict(timings), statistics,
-                (decoded.visual[row], decoded.actions[row]),
-                np.concatenate([codes[view.name][row].ravel() for view in self.config.views]),
-                None if decoded.foreseen is None else decoded.foreseen.of(row),
-                actions[row], partial(self._paint, decoded.visual[row]),
-            )
-            for row, o in enumerate(observations)
-        ]  # fmt: skip
+        dt, chunks = 1.0 / self.config.control_hz, []
+        for number, (observation, plan, sample) in enumerate(zip(observations, plans, taken, strict=True)):
+            row = number * options.samples + sample
+            chunks.append(
+                ActionChunk(
+                    physical(actions[row], self.config.action), dt, observation.stamp, dict(timings),
+                    {**statistics, "continued": options.samples > 1 and plan is not None},
+                    (decoded.visual[row], decoded.actions[row]),
+                    np.concatenate([codes[view.name][row].ravel() for view in self.config.views]),
+                    None if decoded.foreseen is None else decoded.foreseen.of(row),
+                    actions[row], partial(self._paint, decoded.visual[row]),
+                )
+            )  # fmt: skip
+        return chunks
+
+    # -- parts -------------------------------------------------------------------------------------
 
     def _decoder(self, name: str) -> Decoder:
         if name not in self._decoders:
@@ -272,17 +263,17 @@ class Policy:
     def _fitted(self, observation: Observation, view: View) -> np.ndarray:
         return fitted(observation.images.get(view.name), view, self.config.images, observation.prepared)
 
-    def _elapsed(self, chunk: ActionChunk | None, observation: Observation) -> int | None:
-        """Return the steps of a chunk that were due by an observation; None: it has nothing to say about it."""
-        if chunk is None or chunk.codes is None:
+    def _ahead(self, chunk: ActionChunk | None, observation: Observation) -> np.ndarray | None:
+        """Return the actions of a chunk that are still to be played at an observation; None where there are none."""
+        if chunk is None or chunk.native is None:
             return None
-        steps = round((observation.stamp - chunk.stamp) / chunk.dt)
-        return steps if 0 <= steps < len(chunk.actions) else None
+        first = ahead((observation.stamp - chunk.stamp) / chunk.dt, len(chunk.native))
+        return None if first is None else chunk.native[first:]
 
-    def _guess(self, chunks: Sequence[ActionChunk | None], elapsed: int) -> Guess:
-        codes = [chunk.codes for chunk in chunks if chunk is not None and chunk.codes is not None]
-        visual, actions = np.stack([c[0] for c in codes]), [c[1] for c in codes]
-        return remaining(visual, actions, self.bundle.fast, elapsed, self.config.layout.action_slots)
+    def _nearest(self, drawn: np.ndarray, plan: np.ndarray) -> int:
+        action, normalizer = self.config.action, self.bundle.normalizer
+        width = normalizer.q99 - normalizer.q01
+        return nearest(drawn, plan, np.where(width > 0, width / 2, 1.0), action.space, action.gripper)
 
     def _actions(self, codes: list[int]) -> np.ndarray:
         return binarised(self.bundle.normalizer.denormalize(self.bundle.fast.decode(codes)), self.config.action)

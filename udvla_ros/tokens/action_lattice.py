@@ -1,4 +1,4 @@
-"""Which sequences of FAST codes are well-formed, and which of them is the most probable.
+"""Which sequences of FAST codes are well-formed, which of them is the most probable, and draws from all of them.
 
 Every code stands for a known number of coefficients, and a chunk has chunk x dimensions of them. Slots
 that are sampled one by one rarely add up; a walk through the lattice (slot, coefficients covered) does
@@ -8,7 +8,7 @@ only with each other, so the cost is slots x total x distinct lengths, whatever 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from udvla_ros.errors import TokenError
 
 FREE = -1
+LOWEST = -1e300  # in place of -inf, where -inf would be subtracted from itself
 
 
 class Lattice:
@@ -60,22 +61,49 @@ class Lattice:
         in each slot (V for EOA) or -1; committed codes are kept and cost nothing. Slots behind EOA do
         not count. Returns the codes without EOA; raises :class:`TokenError` where none is well-formed.
         """
+        return self._walk(log_probs, fixed, lambda weights, *_: int(np.argmax(weights)), total=False)
+
+    def draw(
+        self, log_probs: ArrayLike, uniform: NDArray[np.floating], fixed: Sequence[int] | NDArray | None = None
+    ) -> list[int]:
+        """A well-formed sequence drawn with probability proportional to exp of its summed log-probability.
+
+        Filter forward, sample backward: the forward table sums over every way to a cell, and the walk back from EOA
+        draws each code by its share of that sum. Arguments and errors as in :meth:`best`; ``uniform`` [2, S] are
+        independent numbers in [0, 1), which decide the sequence.
+        """
+
+        def pick(weights: NDArray[np.float64], which: int, slot: int) -> int:
+            reached = np.exp(weights - weights.max()).cumsum()
+            aim = min(uniform[which, slot] * reached[-1], np.nextafter(reached[-1], 0))
+            return int(np.searchsorted(reached, aim, side="right"))
+
+        return self._walk(log_probs, fixed, pick, total=True)
+
+    def _walk(
+        self,
+        log_probs: ArrayLike,
+        fixed: Sequence[int] | NDArray | None,
+        pick: Callable[[NDArray[np.float64], int, int], int],
+        total: bool,
+    ) -> list[int]:
+        """Codes from EOA back to the first slot, by ``pick`` of log-weights: of sums (``total``) or of maxima."""
         scores = self._scores(log_probs, fixed)
-        per_group = self._by_group(scores)
-        table = self._forward(per_group)
+        per_group = self._by_group(scores, total)
+        table = self._forward(per_group, total)
         ends = table[:, self._goal] + self._end_scores(scores[:, -1], fixed)
-        slot = int(np.argmax(ends))
-        if ends[slot] == -np.inf:
+        if ends.max() == -np.inf:
             self._refuse(fixed)
+        slot = pick(ends, 0, self.slots - 1)  # no code stands in the last slot: its numbers are free for EOA
         codes: list[int] = []
         cell = self._goal
         while slot > 0:
             slot -= 1
             sources, groups = self._sources[:, cell], self._arc_groups[:, cell % self._states]
-            arc = int(np.argmax(table[slot, sources] + per_group[slot, groups]))
+            arc = pick(table[slot, sources] + per_group[slot, groups], 0, slot)
             cell = int(sources[arc])
             members = self._members[int(groups[arc])]
-            codes.append(int(members[np.argmax(scores[slot, members])]))
+            codes.append(int(members[pick(scores[slot, members], 1, slot)]))
         return codes[::-1]
 
     def allowed(self, fixed: Sequence[int] | NDArray | None = None) -> NDArray[np.bool_]:
@@ -192,15 +220,21 @@ class Lattice:
             scores[held, fixed[held]] = 0.0
         return scores
 
-    def _by_group(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Best score within each group [S, groups + 1]; the last column is the unreachable group."""
+    def _by_group(self, scores: NDArray[np.float64], total: bool = False) -> NDArray[np.float64]:
+        """Best (or total) score within each group [S, groups + 1]; the last column is the unreachable group."""
         per_group = np.full((self.slots, len(self._keys) + 1), -np.inf)
         if len(self._keys):
-            np.maximum.reduceat(scores[:, self._order], self._starts, axis=1, out=per_group[:, :-1])
+            ordered, best = scores[:, self._order], per_group[:, :-1]
+            np.maximum.reduceat(ordered, self._starts, axis=1, out=best)
+            if total:
+                highest = np.maximum(best, LOWEST)
+                sizes = np.diff(self._starts, append=len(self._order))
+                np.exp(ordered - highest.repeat(sizes, axis=1), out=ordered)
+                best[:] = _log(np.add.reduceat(ordered, self._starts, axis=1)) + highest
         return per_group
 
-    def _forward(self, per_group: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Best score of reaching each cell before each slot [S, cells + 1]."""
+    def _forward(self, per_group: NDArray[np.float64], total: bool = False) -> NDArray[np.float64]:
+        """Best (or total) score of reaching each cell before each slot [S, cells + 1]."""
         table = np.full((self.slots, self._sources.shape[1] + 1), -np.inf)
         table[0, 0] = 0.0
         arcs = np.empty(self._sources.shape)
@@ -210,7 +244,11 @@ class Lattice:
             # mode="clip" spares numpy a buffered bounds check; every index is in bounds.
             np.take(table[slot], self._sources, out=arcs, mode="clip")
             np.add(by_state, gains[slot], out=by_state)
-            np.maximum.reduce(arcs, axis=0, out=table[slot + 1, :-1])
+            best = np.maximum.reduce(arcs, axis=0, out=table[slot + 1, :-1])
+            if total:
+                highest = np.maximum(best, LOWEST)
+                np.exp(np.subtract(arcs, highest, out=arcs), out=arcs)
+                best[:] = _log(arcs.sum(0)) + highest
         return table
 
     def _end_scores(
@@ -230,3 +268,8 @@ class Lattice:
             + (f" with {held} of them committed" if held else "")
             + ": give more action slots or infer again"
         )
+
+
+def _log(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):
+        return np.log(values)

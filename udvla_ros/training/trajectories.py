@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from udvla_ros.decoding.interface import DecodeOptions, Guess
-from udvla_ros.decoding.jd3p import JD3P, Denoising
+from udvla_ros.decoding.base import Call
+from udvla_ros.decoding.interface import DecodeOptions
+from udvla_ros.decoding.jd3p import JD3P
 from udvla_ros.errors import ConfigError
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.tokens.layout import Prefix
@@ -25,31 +26,20 @@ SHARD = 512  # frames a file; an interrupted collection goes on behind the last 
 NEVER = 127  # "step" of the slots that hold no token: those behind EOA
 
 
-class _Traced(Denoising):
-    """A denoising that notes when each slot was last written."""
-
-    def run(self) -> None:
-        self.when = np.full(tuple(self.ids.shape), NEVER, np.int8)
-        self._before = self.ids.clone()
-        super().run()
-
-    def step(self, step: int) -> None:
-        super().step(step)
-        changed = (self.ids != self._before).cpu().numpy()
-        self.when[changed] = step
-        self._before = self.ids.clone()
-
-
 class TracingJD3P(JD3P):
-    """JD3P that keeps its last canvas, so that a teacher's way can be read off it."""
+    """JD3P that keeps what it wrote and when, so that a teacher's way can be read off it.
 
-    canvas = _Traced
-    last: _Traced
+    ``ids`` ``[B, S]`` is the last call's suffix, ``when`` the step at which each slot was last written.
+    """
 
-    def new_canvas(self, prefix: Prefix, options: DecodeOptions, seed: int, guess: Guess | None) -> _Traced:
-        """Return the canvas of one call, and keep it."""
-        self.last = _Traced(self, prefix, options, seed, guess)
-        return self.last
+    def write(self, call: Call) -> None:
+        """Denoise, and look after each step."""
+        self.ids = call.suffix.ids
+        self.when = np.full(tuple(self.ids.shape), NEVER, np.int8)
+        before = self.ids.clone()
+        for step in self.steps(call):
+            self.when[(self.ids != before).cpu().numpy()] = step
+            before = self.ids.clone()
 
 
 @dataclass
@@ -150,7 +140,7 @@ def _decode(
         some = rows[first : first + batch]
         parts = (data.prefix_ids, data.prefix_positions, data.prefix_modality)
         decoded = decoder(Prefix(*(part[some].astype(np.int64) for part in parts)), options, seed + first)
-        tokens, when = decoder.last.ids.cpu().numpy(), decoder.last.when
+        tokens, when = decoder.ids.cpu().numpy(), decoder.when
         far = _distance(teacher, decoded.actions, data.shard.chunks[some]) > delta
         tokens, when = _corrected(teacher, tokens, when, data.suffix[some], far)
         for name, values in (("tokens", tokens.astype(np.int32)), ("committed", when), ("corrected", far)):
@@ -179,5 +169,3 @@ def _corrected(
     order = np.where((tokens[:, slots] != mask) & (order == NEVER), last, order)
     when[:, slots] = np.where(tokens[:, slots] == mask, NEVER, order)
     return tokens, when
-
-

@@ -16,6 +16,7 @@ import numpy as np
 from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.errors import BundleError, UdvlaError
 from udvla_ros.model.runtime import RuntimeOptions
+from udvla_ros.motion.action_space import reachable
 from udvla_ros.policy import ActionChunk, Observation, Policy, contract
 from udvla_ros.policy.observe import CommandHistory
 from udvla_ros.rollouts.bags.episode import SAME_STAMP, RecordedEpisode, Trajectory, robot_of
@@ -102,9 +103,9 @@ def _rows(episode: RecordedEpisode, policy: Policy) -> Iterator[dict[str, Any]]:
             "reason": "", "largest": None, "command_apart": None, "pictures": 0, "pictures_equal": 0,
         }  # fmt: skip
         try:
-            warm = bool(told.get("statistics", {}).get("warm"))
-            if warm and (previous is None or told["chunk"] != number + 1):
-                raise BagError("its first guess was a chunk that is not in the bag")
+            continued = bool(told.get("statistics", {}).get("continued"))
+            if continued and (previous is None or told["chunk"] != number + 1):
+                raise BagError("the plan in force that it was chosen by is a chunk that is not in the bag")
             sent = _sent(episode, told["stamp"])
             observation = Observation(
                 {name: _image(images, name, stamp) for name, stamp in told["image_stamps"].items()},
@@ -112,9 +113,9 @@ def _rows(episode: RecordedEpisode, policy: Policy) -> Iterator[dict[str, Any]]:
             )  # fmt: skip
             commanded, row["command_apart"] = _commanded(episode, told)
             chunk = policy.infer(
-                observation, _options(told["options"]), told["seed"], previous=previous if warm else None
+                observation, _options(told["options"]), told["seed"], previous=previous if continued else None
             )
-            targets = space.targets(np.asarray(chunk.actions), commanded)
+            targets = reachable(space, np.asarray(chunk.actions), commanded, len(sent.positions))
             again = np.hstack([targets.q, robot.gripper.position(targets.gripper)[:, None]])
             order = [sent.names.index(name) for name in robot.command_names]
             row["largest"] = float(np.abs(sent.positions[:, order] - again).max())

@@ -7,13 +7,12 @@ them. Action slots are counted in every step that may denoise them, which a shor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from udvla_ros.decoding.interface import DecodeOptions
-from udvla_ros.decoding.schedule import early_exit, masked_shares
+from udvla_ros.decoding.schedule import schedules
 from udvla_ros.model.attention import AttentionKind
 from udvla_ros.tokens.layout import Layout
 
@@ -89,8 +88,8 @@ def forwards(layout: Layout, kind: AttentionKind, options: DecodeOptions) -> lis
         return _public(layout, options)
     if options.decoder == "autoregressive":
         return _autoregressive(layout, options)
-    unforeseeable = (options.confidence_threshold, options.refresh, options.remask, options.warm_start)
-    if options.decoder != "jd3p" or any(unforeseeable) or options.stop_when_ready:
+    asked = options.confidence_threshold is not None or options.entropy_bound is not None or options.remask
+    if options.decoder != "jd3p" or asked or options.stop_when_ready or options.sampler == "published":
         return None
     return _jd3p(layout, kind, options)
 
@@ -123,13 +122,7 @@ def _jd3p(layout: Layout, kind: AttentionKind, options: DecodeOptions) -> list[F
     visual, action = len(layout.template.visual_slots), len(layout.template.action_slots)
     cached = options.use_cache and kind.prefix_exact
     split = cached and kind.future_exact
-    action_shares = masked_shares(options.schedule, options.action_steps or options.steps)
-    action_shares = early_exit(action_shares, options.iterations)
-    visual_shares = masked_shares(options.schedule, options.steps)
-    if options.foresight == "sketch":
-        visual_shares = visual_shares[: math.ceil(options.steps / 2)][: options.iterations]
-    else:
-        visual_shares = [] if options.foresight == "off" else early_exit(visual_shares, options.iterations)
+    visual_shares, action_shares = ([step.masked for step in one] for one in schedules(options))
     total = max(len(visual_shares), len(action_shares))
     found = [Forward(n, n, 0)] if cached else []
     left, final = visual, options.foresight == "off"

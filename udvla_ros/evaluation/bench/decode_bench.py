@@ -151,7 +151,7 @@ def measure(
     chunks: dict[str, list] = {c.name: [] for c in contenders}
     for turn in range(repeat):
         for contender in _rotated(contenders, turn):
-            before = chunks[contender.name][-1:]  # what a warm start begins with; others ignore it
+            before = chunks[contender.name][-1:]  # the chunk in force: several samples are compared with it
             chunk = policies[contender.name].infer(seen[turn % len(seen)], contender.options, 0, *before)
             chunks[contender.name].append(chunk)
             progress()

@@ -38,7 +38,7 @@ class Candidate:
     def exact(self) -> bool:
         """Whether it uses none of the approximate options."""
         o = self.options
-        return not (o.remask or o.warm_start or (o.refresh or 1) > 1)
+        return not o.remask
 
 
 def candidates(policy: Policy) -> list[Candidate]:
@@ -50,8 +50,8 @@ def candidates(policy: Policy) -> list[Candidate]:
     else:
         plain = {
             "decoder": "jd3p", "steps": REFERENCE_STEPS, "action_steps": None, "foresight": "full",
-            "confidence_threshold": None, "iterations": None, "stop_when_ready": False, "refresh": None,
-            "remask": 0.0, "warm_start": 0.0,
+            "confidence_threshold": None, "entropy_bound": None, "iterations": None, "stop_when_ready": False,
+            "remask": 0.0, "samples": 1,
         }  # fmt: skip
         tried = [{"steps": n} for n in (12, 8, 6, 4, 3, 2, 1)]
         tried += [{"steps": a, "action_steps": b} for a, b in ((8, 4), (8, 2), (4, 8), (4, 2), (2, 4), (2, 1), (1, 4))]
@@ -60,9 +60,9 @@ def candidates(policy: Policy) -> list[Candidate]:
         tried += [{"steps": n, "foresight": "sketch"} for n in (8, 4)]
         tried += [{"steps": n, "foresight": "off"} for n in (8, 4, 2, 1)]
         tried += [{"steps": 8, "iterations": 4}, {"decoder": "independent", "steps": 4, "action_steps": 4}]
-        tried += [{"steps": 8, "refresh": n} for n in (2, 4)]
-        tried += [{"steps": n, "warm_start": s} for n, s in ((8, 0.5), (8, 0.25), (4, 0.5), (2, 0.5))]
-        tried += [{"steps": 8, "remask": 0.1}]
+        tried += [{"steps": 8, "sampler": name} for name in ("exact", "annealed")]
+        tried += [{"steps": 8, "entropy_bound": nats} for nats in (0.5, 2.0, 8.0)]
+        tried += [{"steps": 8, "remask": 0.1}, {"steps": 4, "samples": 4}]
     return named(policy, plain, [{}, *({**plain, **change} for change in tried)], own)
 
 
@@ -151,7 +151,7 @@ def draw(
     actions, codes, total, beside, forwards = [], [], [], [], []
     for index, (moment, seed) in enumerate(itertools.product(moments, range(seeds))):
         previous = None
-        if options.warm_start:  # two in a row: the first one began anew
+        if options.samples > 1:  # two in a row: the first one began anew
             previous = policy.infer(moment.earlier, options, _seed(index, 1))
         chunk = policy.infer(moment.now, options, _seed(index, 2), previous)
         actions.append(chunk.actions)
