@@ -64,9 +64,11 @@ class _Watched:
         self._policy = policy
         self.looks: list[Observation] = []
 
-    def infer_batch(self, observations: Sequence[Observation], options: Any, seed: int) -> Sequence[Any]:
+    def infer_batch(
+        self, observations: Sequence[Observation], options: Any, seed: int, previous: Sequence[Any] | None
+    ) -> Sequence[Any]:
         self.looks += observations
-        return self._policy.infer_batch(observations, options, seed)
+        return self._policy.infer_batch(observations, options, seed, previous)
 
 
 def _simulated(policy: Policy, execute: int, seed: int) -> Iterator[Moment]:
