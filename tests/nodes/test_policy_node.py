@@ -199,8 +199,6 @@ def test_every_parameter_is_described_and_numbers_are_ranged_or_read_only(node):
         {"schedule": "none"},
         {"sampler": "best"},
         {"samples": 0},
-        {"entropy_bound": 1.0, "confidence_threshold": 0.5},
-        {"sampler": "published", "action_steps": 2},
         {"remask": 1.0},
         {"stop_when_ready": 1},
         {"iterations": 1000},

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from udvla_ros.decoding.interface import DecodeOptions
+from udvla_ros.errors import ConfigError
 from udvla_ros.policy.knobs import KNOBS, differences, options_of, parameters_of
 
 NOT_TO_TURN = {"use_cache"}  # exact
@@ -51,3 +52,13 @@ def test_differences_name_what_was_turned():
     old, new = DecodeOptions(steps=8), DecodeOptions(steps=4, samples=2)
     assert differences(old, new) == "denoise_steps 8 -> 4, samples 1 -> 2"
     assert differences(old, old) == ""
+
+
+@pytest.mark.parametrize("bad", [
+    {"entropy_bound": 1.0, "confidence_threshold": 0.5}, {"sampler": "published", "action_steps": 2},
+])  # fmt: skip
+def test_knobs_that_contradict_each_other_are_refused_together(bad):
+    for name, value in bad.items():
+        DecodeOptions(**options_of({name: value} if name != "action_steps" else {name: 0}))
+    with pytest.raises(ConfigError):
+        DecodeOptions(**options_of(bad))
