@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from udvla_ros.errors import TokenError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from udvla_ros.rollouts.record import Driver
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -44,6 +53,10 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distractors", type=float, default=0.0, help="share of each distractor (default: 0)")
     parser.add_argument("--light", type=float, default=0.0, help="half range of the light's factor (default: 0)")
     parser.add_argument("--camera", type=float, default=0.0, help="camera jitter, times 6 mm and 0.01 rad (default: 0)")
+    parser.add_argument(
+        "--policy", type=Path, metavar="BUNDLE",
+        help="this policy acts, its chunks 0 to 2 steps late; the labels are what the expert would do (DAgger)",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the description there")
 
 
@@ -52,11 +65,29 @@ def run_generate(args: argparse.Namespace) -> int:
     from udvla_ros.rollouts.generate import Config, generate
 
     tasks = tuple(kind.strip() for kind in args.tasks.split(",") if kind.strip())
+    policy = str(args.policy) if args.policy else ""
     config = Config(
-        args.episodes, args.seed, tasks, args.noise, args.tray, args.distractors, args.light, args.camera
+        args.episodes, args.seed, tasks, args.noise, args.tray, args.distractors, args.light, args.camera, policy
     )
-    _print(generate(args.out, config, args.workers), args.json)
+    driver = partial(load_driver, policy) if policy else None
+    _print(generate(args.out, config, args.workers, make_driver=driver), args.json)
     return 0
+
+
+def load_driver(bundle: str) -> Driver:
+    """Return the policy of a bundle as :func:`udvla_ros.rollouts.record.correct` wants one."""
+    from udvla_ros.policy.policy import Observation, Policy
+
+    policy = Policy.load(bundle, threads=1)
+    options = policy.options(steps=4)  # half the time for nearly the same chunks
+
+    def act(images: dict[str, np.ndarray], sentence: str, seed: int) -> np.ndarray | None:
+        try:
+            return policy.infer(Observation(images, sentence), options, seed).actions
+        except TokenError:  # a chunk that cannot be read is refused; the one before goes on
+            return None
+
+    return act
 
 
 def run_inspect(args: argparse.Namespace) -> int:

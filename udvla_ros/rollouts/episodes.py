@@ -46,6 +46,8 @@ class Episode:
         instruction, task, colour: the words and what they mean.
         seed, attempt: what the episode was drawn from.
         success_step: actions after which the task was first fulfilled, -1 for never.
+        labelled: steps that are to be learnt from; those behind them only show what came of the last label.
+            -1: all.
     """
 
     front: np.ndarray
@@ -64,6 +66,11 @@ class Episode:
     seed: int
     attempt: int
     success_step: int
+    labelled: int = -1
+
+    def __post_init__(self) -> None:
+        if self.labelled < 0:
+            self.labelled = len(self)
 
     @property
     def actions(self) -> np.ndarray:
@@ -84,7 +91,7 @@ class Episode:
 
 
 PER_ACTION = ("intention", "executed")
-PER_EPISODE = ("instruction", "task", "colour", "seed", "attempt", "success_step")
+PER_EPISODE = ("instruction", "task", "colour", "seed", "attempt", "success_step", "labelled")
 PER_FRAME = tuple(f.name for f in fields(Episode) if f.name not in PER_ACTION + PER_EPISODE)
 
 
@@ -119,7 +126,7 @@ def read_shard(path: Path) -> list[Episode]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = (*PER_FRAME, *PER_ACTION, *PER_EPISODE, "actions_per_episode")
-            arrays = {name: stored[name] for name in names}
+            arrays = {name: stored[name] for name in names if name in stored or name != "labelled"}
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DatasetError(
             f"'{path}' is not a shard of episodes ({error}); delete it, generate again"
@@ -133,7 +140,7 @@ def read_shard(path: Path) -> list[Episode]:
         frame = slice(frame_ends[index] - count - 1, frame_ends[index])
         values: dict[str, Any] = {name: arrays[name][frame] for name in PER_FRAME}
         values |= {name: arrays[name][action] for name in PER_ACTION}
-        values |= {name: arrays[name][index].item() for name in PER_EPISODE}
+        values |= {name: arrays[name][index].item() for name in PER_EPISODE if name in arrays}
         episodes.append(Episode(**values))
     return episodes
 

@@ -1,7 +1,8 @@
 """Generate demonstrations in parallel, resumable, the same whatever the number of workers.
 
 Episode ``i`` is drawn from seed ``base + i`` and its attempts from that seed's sub-seeds, so neither the
-number of workers nor an interruption changes what is written. Seeds from 1,000,000 on belong to evaluation.
+number of workers nor an interruption changes what is written. A data set grows by further shards. Seeds from
+1,000,000 on belong to evaluation.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -23,12 +25,14 @@ import numpy as np
 from udvla_ros.errors import UdvlaError
 from udvla_ros.rollouts import episodes as disk
 from udvla_ros.rollouts.noise import Noise
+from udvla_ros.rollouts.record import CHUNK, Driver, correct, demonstrate
 from udvla_ros.sim.sampler import SceneSampler
 from udvla_ros.sim.tasks import KINDS, tasks_of
 
 SHARD = 100  # episodes
 EVALUATION_SEEDS = 1_000_000  # the first seed that data never uses
 ATTEMPTS = 50  # failures in a row after which something is wrong
+MakeDriver = Callable[[], Driver]
 
 
 class GenerateError(UdvlaError):
@@ -44,6 +48,7 @@ class Config:
         seed: of the first episode; the others follow.
         tasks: kinds, taken in turn.
         noise: factor on the default :class:`Noise`.
+        policy: bundle that acts while the expert says what it would have done; empty: the expert acts.
         tray, distractors, light, camera: how much the scenes vary beyond their arrangement: probabilities of a tray
             that no sentence names and of each distractor, half range of the light's factor, and the cameras'
             jitter as a factor on 6 mm and 0.01 rad.
@@ -57,6 +62,7 @@ class Config:
     distractors: float = 0.0
     light: float = 0.0
     camera: float = 0.0
+    policy: str = ""
 
     def sampler(self) -> SceneSampler:
         """Return what draws the scenes."""
@@ -95,14 +101,14 @@ class Config:
             )
 
 
-def make_episode(world: Any, config: Config, index: int) -> disk.Episode:
-    """Return episode ``index``, the first success; its ``attempt`` counts the failures before.
+def make_episode(world: Any, config: Config, index: int, driver: Driver | None = None) -> list[disk.Episode]:
+    """Return the stretches of episode ``index``, the first success; their ``attempt`` counts the failures before.
+
+    Where a ``driver`` acts, its failures are what is wanted, and are kept.
 
     Raises:
         GenerateError: none of many attempts succeeds.
     """
-    from udvla_ros.rollouts.record import record
-
     seed = config.seed + index
     kind = config.tasks[index % len(config.tasks)]
     choices, sampler = tasks_of(kind), config.sampler()
@@ -110,14 +116,18 @@ def make_episode(world: Any, config: Config, index: int) -> disk.Episode:
         rng = np.random.default_rng([seed, attempt])
         task = choices[int(rng.integers(len(choices)))]
         scene = sampler.sample(rng, task)
-        episode = record(world, scene, task, rng, Noise.scaled(config.noise), seed, attempt)
-        if episode.success:
-            return episode
+        if driver is not None:
+            made = correct(world, scene, task, rng, driver, seed, attempt)
+        else:
+            made = demonstrate(world, scene, task, rng, Noise.scaled(config.noise), seed, attempt)
+        if made:
+            return made
     raise GenerateError(f"the expert failed {ATTEMPTS} attempts of '{kind}' from seed {seed}; lower --noise")
 
 
 _counter: Any = None  # of a worker process: episodes made so far by all of them
 _world: Any = None
+_driver: Driver | None = None
 
 
 def _start_worker(counter: Any) -> None:
@@ -127,26 +137,37 @@ def _start_worker(counter: Any) -> None:
     _counter = counter
 
 
-def _make_shard(config: Config, indices: range, path: Path) -> None:
-    global _world
+def _make_shard(config: Config, indices: range, path: Path, make_driver: MakeDriver | None) -> None:
+    global _world, _driver
+    if _driver is None and make_driver is not None:
+        _driver = make_driver()
     if _world is None:  # here and not at the start, so that a RenderError reaches the user
         from udvla_ros.sim.world import TabletopWorld
 
         _world = TabletopWorld(render=True)
-    made = []
+    made: list[disk.Episode] = []
     for index in indices:
-        made.append(make_episode(_world, config, index))
+        made += make_episode(_world, config, index, _driver)
         with _counter.get_lock():
             _counter.value += 1
     disk.write_shard(path, made)
 
 
 def generate(
-    folder: Path, config: Config, workers: int = 1, progress: bool = True, shard: int = SHARD
+    folder: Path,
+    config: Config,
+    workers: int = 1,
+    progress: bool = True,
+    shard: int = SHARD,
+    make_driver: MakeDriver | None = None,
 ) -> dict[str, Any]:
     """Write a data set into ``folder`` and return its description.
 
-    Shards that are there already are kept, so an interrupted run goes on where it stopped.
+    Shards that are there already are kept, so an interrupted run goes on where it stopped, and a longer data set
+    where a shorter one ended.
+
+    Args:
+        make_driver: makes, in a worker process, what acts where the config names a policy.
 
     Raises:
         GenerateError: see :meth:`Config.check`; or the folder holds data made from another config.
@@ -154,12 +175,11 @@ def generate(
     config.check()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, config, shard)
-    starts = range(0, config.episodes, shard)
-    paths = [folder / f"shard-{number:05d}.npz" for number in range(len(starts))]
+    ends = _claim(folder, config, shard)
+    paths = [folder / f"shard-{number:05d}.npz" for number in range(len(ends))]
     jobs = [
-        (config, range(start, min(start + shard, config.episodes)), path)
-        for start, path in zip(starts, paths, strict=True)
+        (config, range(start, end), path, make_driver)
+        for start, end, path in zip([0, *ends], ends, paths, strict=False)
         if not path.exists()
     ]
     started = time.monotonic()
@@ -171,28 +191,31 @@ def generate(
     return description
 
 
-def _claim(folder: Path, config: Config, shard: int) -> None:
-    """Remember the config before the first shard, so that a resumed run cannot mix two data sets."""
+def _claim(folder: Path, config: Config, shard: int) -> list[int]:
+    """Return where each shard ends, remembered before the first one: a resumed run cannot mix two data sets."""
     path, mine = folder / "config.json", json.loads(json.dumps(asdict(config)))
+    ends: list[int] = []
     if path.is_file():
         theirs = json.loads(path.read_text())
-        # A longer data set goes on from a shorter one, unless that one's last shard is a short one.
-        if theirs["episodes"] < config.episodes and theirs["episodes"] % shard == 0:
-            theirs["episodes"] = config.episodes
-        if theirs != mine:
+        ends = theirs.pop("ends", [])
+        if {**theirs, "episodes": 0} != {**mine, "episodes": 0} or (ends or [0])[-1] > config.episodes:
             raise GenerateError(f"'{folder}' holds data of another {path.name}; choose another --out")
     elif any(folder.glob("shard-*.npz")):
         raise GenerateError(f"'{folder}' holds shards without {path.name}; choose another --out")
-    disk.write_atomically(path, lambda handle: handle.write((json.dumps(mine, indent=2) + "\n").encode()))
+    while (ends or [0])[-1] < config.episodes:
+        ends.append(min((ends or [0])[-1] + shard, config.episodes))
+    text = json.dumps({**mine, "ends": ends}, indent=2) + "\n"
+    disk.write_atomically(path, lambda handle: handle.write(text.encode()))
+    return ends
 
 
-def _run(jobs: list[tuple[Config, range, Path]], workers: int, progress: bool) -> None:
+def _run(jobs: list[tuple[Config, range, Path, MakeDriver | None]], workers: int, progress: bool) -> None:
     from tqdm import tqdm
 
     context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
     counter = context.Value("q", 0)
     patience = 0.5 if sys.stderr.isatty() else 30.0  # a log wants a line now and then
-    bar = tqdm(total=sum(len(indices) for _, indices, _ in jobs), unit="episode", disable=not progress)
+    bar = tqdm(total=sum(len(indices) for _, indices, *_ in jobs), unit="episode", disable=not progress)
     bar.mininterval = patience
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (counter,))
     try:
@@ -217,16 +240,17 @@ def _describe(config: Config, paths: list[Path], seconds: float) -> dict[str, An
     made: Counter = Counter()
     attempts: Counter = Counter()
     colours: Counter = Counter()
-    frames = actions = 0
+    frames = labels = stretches = 0
     for path in paths:
         with np.load(path, allow_pickle=False) as stored:
             lengths = stored["actions_per_episode"]
-            made.update(stored["task"].tolist())
-            colours.update(stored["colour"].tolist())
-            for kind, attempt in zip(stored["task"].tolist(), stored["attempt"].tolist(), strict=True):
+            _, first = np.unique(stored["seed"], return_index=True)  # one of each episode's stretches
+            made.update(stored["task"][first].tolist())
+            colours.update(stored["colour"][first].tolist())
+            for kind, attempt in zip(stored["task"][first].tolist(), stored["attempt"][first].tolist(), strict=True):
                 attempts[kind] += attempt + 1
-            chunk = stored["intention"].shape[1:]
-        actions += int(lengths.sum())
+            labels += int(stored["labelled"].sum())
+        stretches += len(lengths)
         frames += int((lengths + 1).sum())
     return {
         "format": disk.FORMAT,
@@ -237,13 +261,14 @@ def _describe(config: Config, paths: list[Path], seconds: float) -> dict[str, An
         "episodes_per_task": dict(made),
         "episodes_per_colour": dict(colours),
         "shards": len(paths),
+        "stretches": stretches,
         "frames": frames,
-        "actions": actions,
+        "labels": labels,
         "seeds": [config.seed, config.seed + config.episodes - 1],
         "expert_success": {kind: round(made[kind] / attempts[kind], 4) for kind in made},
         "control_hz": round(1.0 / CONTROL_DT),
         "action_space": "tcp_delta, base frame: dxyz (m), rotation vector (rad), gripper +1 close -1 open",
-        "intention_shape": [int(n) for n in chunk],
+        "intention_shape": [CHUNK, 7],
         "cameras": {name: [camera.height, camera.width] for name, camera in default_cameras().items()},
         "seconds": round(seconds, 1),
     }

@@ -27,7 +27,7 @@ HOVER = 0.07  # m above the goal height, until the cube is nearly below
 FUNNEL = 3.5  # m of height per m of lateral error
 FUNNEL_FLOOR = 0.004  # m of lateral error that count as none
 TIP_CLOSED = 0.0185  # m from the TCP down to the closed fingertips
-PRESS = 0.0015  # m the commanded fingertip goes below the cube's top
+PRESS = 0.003  # m the commanded fingertip goes below the cube's top
 GRASP_ABOVE = 0.002  # m from the cube's centre up to the TCP: the tips sink while closing
 LIFT_HEIGHT = 0.115  # m of the TCP above the table at the end of a pick
 NEAR = (0.010, 0.015, 0.010)  # m; fingers along y forgive more there
@@ -55,6 +55,7 @@ class Sight:
         closed: measured closed fraction; ``ramp`` is the fraction its drive is at.
         held: both fingers touch the cube.
         tray: centre [2] of the tray, None where there is none.
+        touched: the gripper has touched the cube.
     """
 
     pose: np.ndarray
@@ -64,6 +65,7 @@ class Sight:
     ramp: float
     held: bool
     tray: np.ndarray | None = None
+    touched: bool = False
 
     @staticmethod
     def of(world: TabletopWorld, task: Task) -> Sight:
@@ -78,6 +80,7 @@ class Sight:
             ramp=world.gripper_ramp,
             held=world.held(task.colour),
             tray=world.tray,
+            touched=task.colour in world.touched,
         )
 
 
@@ -133,8 +136,11 @@ def law(sight: Sight, task: Task) -> np.ndarray:
 
 
 def _touch(sight: Sight, task: Task, action: np.ndarray) -> None:
-    action[:3] = _approach(sight, goal(sight, task), ready=sight.closed > 0.8)
     action[6] = 1.0
+    if sight.touched:  # away again: a hand that stayed would teach a policy to hover
+        action[2] = _step(LIFT_HEIGHT - float(sight.pose[2, 3]))
+    else:
+        action[:3] = _approach(sight, goal(sight, task), ready=sight.closed > 0.8)
 
 
 def _pick(sight: Sight, task: Task, action: np.ndarray) -> None:
@@ -222,7 +228,14 @@ def foresee(sight: Sight, action: np.ndarray, task: Task, dt: float = CONTROL_DT
             closed, held = blocked, True
     if task.kind == "push":
         cube = _shoved(sight, pose, np.array(DIRECTIONS[task.direction]))
-    return replace(sight, pose=pose, cube=cube, closed=closed, ramp=ramp, held=held)
+    touched = sight.touched or (task.kind == "touch" and closed > 0.8 and _tipped(sight, pose))
+    return replace(sight, pose=pose, cube=cube, closed=closed, ramp=ramp, held=held, touched=touched)
+
+
+def _tipped(sight: Sight, pose: np.ndarray) -> bool:
+    """Return whether closed fingertips at ``pose`` are below the cube's top, and over it."""
+    x, y, z = sight.cube - pose[:3, 3]
+    return hypot(x, y) < CUBE_HALF and z + CUBE_HALF + TIP_CLOSED > 0.5 * PRESS
 
 
 def _dropped(sight: Sight) -> np.ndarray:

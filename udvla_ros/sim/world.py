@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from udvla_ros.sim.appearance import Appearance
@@ -28,6 +30,22 @@ GRIPPER_SPEED = 1.75  # closed fraction per second: the real gripper needs 0.57 
 RAMP_HZ = 100  # rate at which a new joint target is approached, as a trajectory controller would
 DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])  # TCP pointing down, fingers along y
 NOBODY, GRIPPER, LEFT_FINGER, RIGHT_FINGER = -1, 10, 11, 12  # owners of contacts; cubes count from 0
+
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a world: MuJoCo's state, what was commanded and what touches."""
+
+    state: np.ndarray
+    q: np.ndarray
+    target: float
+    ramp: float
+    touched: list[str]
+    sides: dict[str, set[int]]
+    excused: set[str]
 
 
 class TabletopWorld:
@@ -198,6 +216,20 @@ class TabletopWorld:
         mujoco.mj_kinematics(self.model, self.data)  # poses of the state itself, not of the step before it
         mujoco.mj_camlight(self.model, self.data)
         return self._renderer.render(self.data)
+
+    def snapshot(self) -> Snapshot:
+        """Return all that decides what comes next, for :meth:`restore`."""
+        state = np.empty(mujoco.mj_stateSize(self.model, STATE))
+        mujoco.mj_getState(self.model, self.data, state, STATE)
+        commanded = self._q_command.copy(), self._gripper_target, self._gripper_ramp
+        return Snapshot(state, *commanded, list(self.touched), dict(self._sides), set(self._excused))
+
+    def restore(self, kept: Snapshot) -> None:
+        """Go back to a moment of the same scene."""
+        mujoco.mj_setState(self.model, self.data, kept.state, STATE)
+        mujoco.mj_forward(self.model, self.data)
+        self._q_command, self._gripper_target, self._gripper_ramp = kept.q.copy(), kept.target, kept.ramp
+        self.touched, self._sides, self._excused = list(kept.touched), dict(kept.sides), set(kept.excused)
 
     def look(self) -> dict[str, np.ndarray]:
         """Return :meth:`render`, or images of no pixels where the world was made without rendering."""

@@ -41,7 +41,7 @@ def fit_actions(
 
     Scores: ``codes_mean``, ``codes_max``, and ``error_rms`` of the round trip in normalised units.
     """
-    chunks = np.concatenate([episode.intention for path in shard_paths(episodes) for episode in read_shard(path)])
+    chunks = np.concatenate([e.intention[: e.labelled] for path in shard_paths(episodes) for e in read_shard(path)])
     chunks = np.random.default_rng(seed).permutation(chunks)[: limit + 4000]
     normalizer = fit_normalizer(chunks)
     scaled = normalizer.normalize(chunks)
@@ -94,7 +94,7 @@ def _tokenize_shard(
     instructions: dict[str, int] = {}
     offset = dropped = 0
     for count, episode in enumerate(shard):
-        codes = fast.encode_batch(normalizer.normalize(episode.intention), clip=True)
+        codes = fast.encode_batch(normalizer.normalize(episode.intention[: episode.labelled]), clip=True)
         row = instructions.setdefault(episode.instruction, len(instructions))
         for step, sequence in enumerate(codes):
             if len(sequence) > slots - 1:
