@@ -29,7 +29,7 @@ def cut(whole: TokenShard, first: int, last: int) -> TokenShard:
 def test_shards_put_together_are_the_whole():
     whole = tiny.sequences(episodes=8, steps=STEPS).shard
     ends = [(0, 3), (3, 4), (4, 8)]
-    made = TokenShard.concatenate([cut(whole, *pair) for pair in ends], [last - first for first, last in ends])
+    made = TokenShard.concatenate([cut(whole, *pair) for pair in ends])
     for name in set(STEP_ARRAYS) - {"text"}:
         np.testing.assert_array_equal(getattr(made, name), getattr(whole, name), err_msg=name)
         assert getattr(made, name).dtype == getattr(whole, name).dtype
@@ -38,11 +38,22 @@ def test_shards_put_together_are_the_whole():
     assert [made.instructions[row] for row in made.text] == [whole.instructions[row] for row in whole.text]
 
 
-def test_an_episode_without_a_step_keeps_its_number():
+def test_a_folder_of_shards_is_read_as_one(tmp_path):
     whole = tiny.sequences(episodes=4, steps=STEPS).shard
-    first, rest = cut(whole, 0, 2), cut(whole, 2, 4)
-    made = TokenShard.concatenate([first, rest], [3, 2])  # the third of the first file had no chunk that fits
-    assert set(made.episode.tolist()) == {0, 1, 3, 4}
+    cut(whole, 0, 2).save(tmp_path / "a.npz")
+    cut(whole, 2, 4).save(tmp_path / "b.npz")
+    np.testing.assert_array_equal(TokenShard.load(tmp_path).chunks, whole.chunks)
+
+
+def test_a_prefix_that_is_told_nothing_is_the_layouts_own_without_text():
+    data, layout = tiny.sequences(episodes=4, steps=STEPS), tiny.layout()
+    steps, silent = np.array([3, 7]), np.array([True, False])
+    made = data.prefixes(steps, silent)
+    codes = data.shard.at(data.shard.current[steps])
+    lines = [tiny.text().encode(data.shard.instructions[row]) for row in data.shard.text[steps]]
+    expected = layout.prefix([[], lines[1]], codes)
+    for name in ("ids", "positions", "modality"):
+        np.testing.assert_array_equal(getattr(made, name), getattr(expected, name))
 
 
 def test_only_keeps_the_steps_of_the_instructions_that_match():

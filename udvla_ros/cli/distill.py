@@ -19,7 +19,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--teacher", required=True, help="folder of a bundle")
     parser.add_argument("--data", type=Path, required=True, help="folder of the teacher's episodes")
-    parser.add_argument("--tokens", type=Path, help="tokens.npz of the teacher's run, where it is still there")
+    parser.add_argument("--tokens", type=Path, help="tokens/ of the teacher's run, where it is still there")
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--frames", type=positive, default=16000, help="ways to collect (default: %(default)s)")
     parser.add_argument("--teacher-steps", type=positive, default=16, help="denoising steps of the ways (default: 16)")

@@ -32,16 +32,16 @@ def _register_policy(kinds: argparse._SubParsersAction) -> None:
     parser = kinds.add_parser(
         "policy",
         help="train the policy: stage (i) future images, stage (ii) JD3P",
-        description="Writes --output: tokens.npz, log.jsonl, predictions.png, checkpoint.pt and bundle/. "
+        description="Writes --output: tokens/, log.jsonl, predictions.png, checkpoint.pt and bundle/. "
         "Run it again with the same values to go on after a kill.",
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of episode shards")
+    parser.add_argument("--data", type=Path, required=True, nargs="+", help="folders of episodes")
     parser.add_argument("--vision", type=Path, required=True, help="vision/ of `udvla train vision`")
     parser.add_argument("--actions", type=Path, required=True, help="folder of `udvla train actions`")
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--start", type=Path, metavar="BUNDLE", help="begin from this bundle's weights (fine-tuning)")
     parser.add_argument("--config", type=Path, help="training file (default config/training/nano.yaml)")
-    parser.add_argument("--tokens", type=Path, help="tokens.npz of another run on the same data and tokenisers")
+    parser.add_argument("--tokens", type=Path, help="tokens/ of another run on the same data and tokenisers")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="change a value of the training file, such as attention=causal or training.omega=0.3",

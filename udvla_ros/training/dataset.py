@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.tokens.layout import Layout
+from udvla_ros.tokens.layout import Layout, Prefix
 from udvla_ros.tokens.text import TextTokenizer
 
 STEP_ARRAYS = ("current", "future", "actions", "chunks", "text", "episode")
@@ -41,14 +41,14 @@ class TokenShard:
     instructions: list[str]
 
     @classmethod
-    def concatenate(cls, shards: Sequence[TokenShard], episodes: Sequence[int]) -> TokenShard:
-        """Return shards as one; ``episodes`` says how many each holds, those without a step included."""
+    def concatenate(cls, shards: Sequence[TokenShard]) -> TokenShard:
+        """Return shards as one."""
         lines: dict[str, int] = {}
         for shard in shards:
             for line in shard.instructions:
                 lines.setdefault(line, len(lines))
         frames = np.cumsum([0, *(len(next(iter(shard.views.values()))) for shard in shards)], dtype=np.int32)
-        numbers = np.cumsum([0, *episodes], dtype=np.int32)
+        numbers = np.cumsum([0, *(shard.episode.max(initial=-1) + 1 for shard in shards)], dtype=np.int32)
         rows = [np.array([lines[line] for line in shard.instructions], np.int16) for shard in shards]
         joined = {
             "current": [shard.current + first for shard, first in zip(shards, frames, strict=False)],
@@ -95,7 +95,9 @@ class TokenShard:
 
     @classmethod
     def load(cls, path: Path) -> TokenShard:
-        """Read what :meth:`save` wrote. Raises ConfigError where the file is missing."""
+        """Read what :meth:`save` wrote, or a folder of it as one. Raises ConfigError where there is none."""
+        if path.is_dir():
+            return cls.concatenate([cls.load(part) for part in sorted(path.glob("*.npz"))])
         if not path.is_file():
             raise ConfigError(f"no token file at {path}; make it with `udvla train policy`")
         with np.load(path, allow_pickle=False) as stored:
@@ -112,6 +114,8 @@ class Sequences:
     prefix_positions: np.ndarray  # [N, P] int32
     prefix_modality: np.ndarray  # [N, P] int8
     suffix: np.ndarray  # [N, S] int32
+    silent: Prefix  # [1, P]: text and positions of a prefix without an instruction
+    text_slots: int
     train: np.ndarray  # [Nt] steps
     validation: np.ndarray  # [Nv]
     shard: TokenShard
@@ -120,7 +124,7 @@ class Sequences:
     def assemble(
         cls, shard: TokenShard, layout: Layout, text: TextTokenizer, held_out: float = 0.02, foresight: str = "future"
     ) -> Sequences:
-        """Build all sequences; the last ``held_out`` share of the episodes is kept for validation.
+        """Build all sequences; a ``held_out`` share of the episodes, all over the data, is kept for validation.
 
         ``foresight`` ``current`` puts the image as it is in place of the future one (an ablation of the paper).
         """
@@ -128,13 +132,23 @@ class Sequences:
         prefix = layout.prefix([lines[row] for row in shard.text], shard.at(shard.current))
         codes = [row[row >= 0].tolist() for row in shard.actions]
         suffix = layout.suffix(shard.at(shard.current if foresight == "current" else shard.future), codes)
-        last = int(shard.episode.max()) + 1
-        first_held = last - max(1, round(held_out * last))
-        held = shard.episode >= first_held
+        every = max(2, round(1 / held_out))
+        held = shard.episode % every == min(every, int(shard.episode.max()) + 1) - 1
         return cls(
             prefix.ids.astype(np.int32), prefix.positions.astype(np.int32), prefix.modality.astype(np.int8),
-            suffix.astype(np.int32), np.flatnonzero(~held), np.flatnonzero(held), shard,
+            suffix.astype(np.int32), layout.prefix([[]], shard.at(shard.current[:1])), layout.text_slots,
+            np.flatnonzero(~held), np.flatnonzero(held), shard,
         )  # fmt: skip
+
+    def prefixes(self, steps: np.ndarray, silent: np.ndarray) -> Prefix:
+        """Return the prefixes of some steps ``[B]``; where ``silent`` ``[B]``, without their instruction."""
+        parts = (self.prefix_ids, self.prefix_positions, self.prefix_modality)
+        ids, positions, modality = (part[steps].astype(np.int64) for part in parts)
+        text = np.zeros(ids.shape[1], bool)
+        text[: self.text_slots] = True
+        ids = np.where(silent[:, None] & text, self.silent.ids, ids)
+        positions = np.where(silent[:, None], self.silent.positions, positions)
+        return Prefix(ids, positions, np.where(silent[:, None], self.silent.modality, modality))
 
     def draw(self, size: int, seed: int, step: int) -> np.ndarray:
         """Return ``size`` training steps of the data for this optimiser step."""

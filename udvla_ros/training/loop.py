@@ -47,6 +47,7 @@ class PolicyTraining:
     copies: int = 1  # corrupted suffixes behind each prefix
     blind_copies: int = 2  # and action blocks that see no future image, which train `foresight: off`
     omega: float = 0.5
+    null_prompt: float = 0.15  # share of the samples that are told nothing (released recipe)
     joint_timestep: bool = False  # one ratio for image and action (paper) or two (public code)
     optimizer: str = "muon"
     lr: float = 2e-3
@@ -135,14 +136,16 @@ class PolicyTrainer:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         share = slice(rank * len(frames) // world, (rank + 1) * len(frames) // world)
         device = self.accelerator.device
+        silent = torch.rand(len(frames), generator=generator) < self.config.null_prompt
+        prefix = data.prefixes(frames, silent.numpy())
 
         def mine(values: Any) -> Tensor:
             return torch.as_tensor(values)[share].to(device, torch.long)
 
         return {
-            "prefix_ids": mine(data.prefix_ids[frames]),
-            "prefix_positions": mine(data.prefix_positions[frames]),
-            "prefix_modality": mine(data.prefix_modality[frames]),
+            "prefix_ids": mine(prefix.ids),
+            "prefix_positions": mine(prefix.positions),
+            "prefix_modality": mine(prefix.modality),
             "target": mine(target),
             "corrupted": hidden.share(share, device),
             "visual_count": max(int(hidden.visual.sum()) / world, 1),

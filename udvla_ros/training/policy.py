@@ -125,12 +125,12 @@ def start_from_codebook(backbone: Backbone, embeddings: torch.Tensor, seed: int)
 
 
 class PolicyRun:
-    """One run in a folder: ``tokens.npz``, ``log.jsonl``, ``checkpoint.pt``, pictures and ``bundle/``."""
+    """One run in a folder: ``tokens/``, ``log.jsonl``, ``checkpoint.pt``, pictures and ``bundle/``."""
 
     def __init__(
         self,
         recipe: Recipe,
-        episodes: Path,
+        episodes: Sequence[Path],
         vision: Path,
         actions: Path,
         out: Path,
@@ -141,9 +141,10 @@ class PolicyRun:
 
         Args:
             recipe: the training file.
-            episodes, vision, actions: folders of shards, of the vision and of the action tokeniser.
+            episodes: folders of episodes; they may have grown since the run was last stopped.
+            vision, actions: folders of the vision and of the action tokeniser.
             out: the run's folder.
-            tokens: a token file of the same episodes and tokenisers, made by another run.
+            tokens: the same episodes' tokens, made by another run with the same tokenisers.
             start: a bundle to begin from instead of fresh weights; its backbone and action codes are this run's.
         """
         out.mkdir(parents=True, exist_ok=True)
@@ -154,35 +155,35 @@ class PolicyRun:
         shard = self._tokens(episodes, eyes, fast, normalizer, recipe.action_slots)
         if recipe.only:
             shard = shard.only(recipe.only)
-        sentences = tuple(sorted(set(shard.instructions)))
+        parent = Bundle.load(start) if start is not None else None
+        sentences = tuple(sorted({*shard.instructions, *(parent.sentences if parent else ())}))
         text = TextTokenizer.train(sentences, size_limit=128, spare=16)
-        layout = build_layout(recipe, _sizes(episodes), eyes, fast, text)
+        layout = build_layout(recipe, _sizes(episodes[0]), eyes, fast, text)
         torch.manual_seed(recipe.training.seed)
         backbone = Backbone(recipe.backbone, layout, recipe.attention)
         start_from_codebook(backbone, eyes.embeddings, recipe.training.seed)
-        tasks = recipe.tasks or tuple(read_description(episodes)["episodes_per_task"])
+        kinds = dict.fromkeys(kind for folder in episodes for kind in read_description(folder)["episodes_per_task"])
+        tasks = recipe.tasks or tuple(kinds)
         config = BundleConfig(
             recipe.name, recipe.backbone, layout, recipe.attention, recipe.action, recipe.decoding, tasks=tasks
         )
         self.bundle = Bundle(config, backbone, eyes, text, fast, normalizer, sentences=sentences)
         self.bundle.check()
-        if start is not None:
-            fresh = inherit(self.bundle, Bundle.load(start))
+        if parent is not None:
+            fresh = inherit(self.bundle, parent)
             print(f"starts from {start}; {fresh} of {layout.vocabulary.size} vocabulary rows are fresh")
         data = Sequences.assemble(shard, layout, text, foresight=recipe.training.foresight)
         self.trainer = PolicyTrainer(backbone, data, recipe.training, out)
         self.validate = Validation(self.bundle, data, out, recipe.decoding)
 
     def _tokens(
-        self, episodes: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int
-    ) -> TokenShard:
+        self, episodes: Sequence[Path], vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer,
+        slots: int,
+    ) -> TokenShard:  # fmt: skip
         if self._token_file is not None:
             return TokenShard.load(self._token_file)
-        path = self.out / "tokens.npz"
-        with PartialState().main_process_first():  # the others find the file
-            if not path.is_file():
-                tokenize(episodes, vision, fast, normalizer, slots).save(path)
-            return TokenShard.load(path)
+        with PartialState().main_process_first():  # the others find the files
+            return tokenize(episodes, vision, fast, normalizer, slots, self.out / "tokens")
 
     def run(self) -> Path:
         """Train (or go on) to the end and write the bundle with the averaged weights."""

@@ -62,11 +62,10 @@ class StudentRun:
         self.validate = Validation(self.bundle, data, out, decoding)
 
     def _tokens(self, teacher: Bundle, episodes: Path, given: Path | None) -> TokenShard:
-        path = given or self.out / "tokens.npz"
-        if given is None and not path.is_file():
-            slots = teacher.config.layout.action_slots
-            tokenize(episodes, teacher.vision, teacher.fast, teacher.normalizer, slots).save(path)
-        return TokenShard.load(path)
+        if given is not None:
+            return TokenShard.load(given)
+        slots = teacher.config.layout.action_slots
+        return tokenize([episodes], teacher.vision, teacher.fast, teacher.normalizer, slots, self.out / "tokens")
 
     def run(self) -> Path:
         """Distil (or go on) to the end and write the student's bundle with the averaged weights."""

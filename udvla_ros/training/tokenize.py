@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -58,33 +59,43 @@ def fit_actions(
 
 
 def tokenize(
-    episodes: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int
+    episodes: Sequence[Path],
+    vision: VisionTokenizer,
+    fast: FastTokenizer,
+    normalizer: QuantileNormalizer,
+    slots: int,
+    kept: Path,
 ) -> TokenShard:
-    """Encode every frame and chunk of a folder of episodes, with a progress bar; as many shards at once as threads.
+    """Encode every frame and chunk of folders of episodes, with a progress bar; as many files at once as threads.
+
+    What ``kept`` holds of an earlier call is taken as it is, so that data which have grown cost what is new.
 
     Chunks that need more than ``slots - 1`` codes are left out of the training steps (their share is printed);
     frames without a chunk of their own (the last of an episode) serve as future images only.
     """
-    paths = shard_paths(episodes)
+    paths = [path for folder in episodes for path in shard_paths(folder)]
+    kept.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
     # A small encoder gains little from two threads on one image and all from two on two.
     with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
-        work = partial(_tokenize_shard, vision=vision, fast=fast, normalizer=normalizer, slots=slots)
-        parts = list(tqdm(pool.map(work, paths), total=len(paths), desc="tokenize", unit="shard"))
+        work = partial(_tokenize_shard, vision=vision, fast=fast, normalizer=normalizer, slots=slots, kept=kept)
+        dropped = sum(tqdm(pool.map(work, paths), total=len(paths), desc="tokenize", unit="file"))
     torch.set_num_threads(threads)
-    made = TokenShard.concatenate([shard for shard, _, _ in parts], [count for _, count, _ in parts])
-    dropped = sum(count for _, _, count in parts)
+    made = TokenShard.load(kept)
     if not len(made.current):
         raise TokenError(f"no chunk of {episodes} fits {slots} action slots; raise action_slots")
     if dropped:
-        print(f"left out {dropped} of {dropped + len(made.current)} chunks: longer than {slots - 1} codes")
+        print(f"left out {dropped} chunks: longer than {slots - 1} codes")
     return made
 
 
 def _tokenize_shard(
-    path: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int
-) -> tuple[TokenShard, int, int]:
-    """Return the tokens of one file, how many episodes it holds, and how many chunks were too long."""
+    path: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int, kept: Path
+) -> int:
+    """Keep the tokens of one file; return how many chunks were too long."""
+    file = kept / f"{path.parent.name}-{path.stem}.npz"
+    if file.is_file():
+        return 0
     shard = read_shard(path)
     views = {}
     for name in CAMERAS:
@@ -108,12 +119,12 @@ def _tokenize_shard(
             number.append(count)
         offset += _frames(episode)
     size = fast.chunk, fast.dimensions
-    made = TokenShard(
+    TokenShard(
         views, np.array(current, np.int32), np.array(future, np.int32),
         np.array(actions, np.int16).reshape(-1, slots - 1), np.array(chunks, np.float32).reshape(-1, *size),
         np.array(text, np.int16), np.array(number, np.int32), list(instructions),
-    )  # fmt: skip
-    return made, len(shard), dropped
+    ).save(file)  # fmt: skip
+    return dropped
 
 
 def _frames(episode: Episode) -> int:
