@@ -137,7 +137,7 @@ def sequences(episodes: int = 8, steps: int = 6, seed: int = 0) -> Sequences:
     shard = TokenShard(
         views, current.astype(np.int32), (current + 1).astype(np.int32), actions.astype(np.int16),
         values.astype(np.float32), (episode % len(SENTENCES)).astype(np.int16), episode.astype(np.int32),
-        list(SENTENCES),
+        rng.uniform(-0.3, 0.3, (count, 4, 3)).astype(np.float32), (episode % 3).astype(np.int8), list(SENTENCES),
     )  # fmt: skip
     return Sequences.assemble(shard, layout(), text(), held_out=0.2)
 

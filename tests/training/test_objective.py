@@ -131,7 +131,7 @@ def test_blind_blocks_send_no_gradient_into_the_future_images():
     only_future = sorted(shown - set(prefix[0][0].tolist()) - {V.mask})
     assert only_future
     first = [part[:1] for part in prefix]
-    alone = corrupted.share(slice(0, 1), torch.device("cpu"))
+    alone = corrupted[:1]
     blind_only = Corrupted(
         alone.ids, alone.action_ids, torch.zeros_like(alone.visual), alone.action.clone()
     )
@@ -165,7 +165,7 @@ def test_processes_that_share_a_batch_average_to_the_same_loss():
     counts = int(corrupted.visual.sum()) / 2, int(corrupted.action.sum()) / 2
     parts = []
     for rows in (slice(0, 1), slice(1, 3)):
-        share = corrupted.share(rows, torch.device("cpu"))
+        share = corrupted[rows]
         parts.append(objective(*(p[rows] for p in prefix), target[rows], share, *counts))
     mean = (parts[0].total + parts[1].total) / 2  # what data-parallel gradient averaging minimises
     torch.testing.assert_close(mean, whole.total, rtol=1e-5, atol=1e-6)

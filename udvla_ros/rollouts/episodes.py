@@ -23,6 +23,7 @@ from udvla_ros.errors import UdvlaError
 FORMAT = "udvla_ros episodes"
 VERSION = 1
 CAMERAS = ("front", "wrist")
+CUBES = ("red", "green", "blue")  # the order of ``Episode.cubes``
 DESCRIPTION = "dataset.json"
 
 

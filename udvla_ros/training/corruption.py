@@ -30,10 +30,14 @@ class Corrupted:
     visual: Tensor
     action: Tensor
 
-    def share(self, rows: slice, device: torch.device) -> Corrupted:
-        """Return some rows of the batch on a device."""
+    def __getitem__(self, rows: slice) -> Corrupted:
+        """Return some rows of the batch."""
+        return Corrupted(self.ids[rows], self.action_ids[rows], self.visual[rows], self.action[rows])
+
+    def to(self, device: torch.device) -> Corrupted:
+        """Return it on a device."""
         parts = (self.ids, self.action_ids, self.visual, self.action)
-        return Corrupted(*(part[rows].to(device) for part in parts))
+        return Corrupted(*(part.to(device) for part in parts))
 
 
 def mask_ratio(u: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from udvla_ros.errors import ConfigError
 from udvla_ros.tokens.layout import Layout, Prefix
 from udvla_ros.tokens.text import TextTokenizer
 
-STEP_ARRAYS = ("current", "future", "actions", "chunks", "text", "episode")
+STEP_ARRAYS = ("current", "future", "actions", "chunks", "text", "episode", "places", "named")
 
 
 @dataclass
@@ -28,7 +28,9 @@ class TokenShard:
 
     ``views``: per camera ``[F, rows*cols]`` uint16, all frames. Per step: ``current`` and ``future`` ``[N]``
     index the frames; ``actions`` ``[N, A]`` int16 FAST codes, -1 behind the last; ``chunks`` ``[N, K, D]``
-    the actions they encode (physical units); ``text`` ``[N]``: row of ``instructions``; ``episode`` ``[N]``.
+    the actions they encode (physical units); ``text`` ``[N]``: row of ``instructions``; ``episode`` ``[N]``;
+    ``places`` ``[N, 1 + C, 3]``: where the commanded TCP and each cube were, m, NaN where nobody knows; ``named``
+    ``[N]`` int8: the cube that the instruction names, -1 where nobody knows.
     """
 
     views: dict[str, np.ndarray]
@@ -38,6 +40,8 @@ class TokenShard:
     chunks: np.ndarray
     text: np.ndarray
     episode: np.ndarray
+    places: np.ndarray
+    named: np.ndarray
     instructions: list[str]
 
     @classmethod
@@ -57,6 +61,8 @@ class TokenShard:
             "chunks": [shard.chunks for shard in shards],
             "text": [row[shard.text] for shard, row in zip(shards, rows, strict=True)],
             "episode": [shard.episode + first for shard, first in zip(shards, numbers, strict=False)],
+            "places": [shard.places for shard in shards],
+            "named": [shard.named for shard in shards],
         }
         arrays = {name: np.concatenate(parts) for name, parts in joined.items()}
         views = {name: np.concatenate([shard.views[name] for shard in shards]) for name in shards[0].views}

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,11 +26,14 @@ from tqdm import tqdm
 from udvla_ros.errors import ConfigError
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.training.claim import claimed
-from udvla_ros.training.corruption import corrupt, uncorrupted
+from udvla_ros.training.corruption import Corrupted, corrupt, uncorrupted
 from udvla_ros.training.dataset import Sequences
 from udvla_ros.training.objective import JD3PObjective, Losses
 from udvla_ros.training.optimizer import Average, build_optimizers, learning_rate
 from udvla_ros.training.sharding import divided_like, shard, whole
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 FORESIGHTS = ("future", "current", "none")
 
@@ -44,6 +48,8 @@ class PolicyTraining:
     minutes: float | None = None  # a time budget beside `steps`: whichever ends first sets the schedule
     stage1_steps: int = 400  # action-free video first (paper, section 3.3)
     batch: int = 64  # prefixes per step, all processes together
+    accumulate: int = 1  # pieces in which a process takes its share: less memory, the same gradient
+    loss_chunk: int = 8192  # hidden tokens whose logits exist at one time
     copies: int = 1  # corrupted suffixes behind each prefix
     blind_copies: int = 2  # and action blocks that see no future image, which train `foresight: off`
     omega: float = 0.5
@@ -68,6 +74,10 @@ class PolicyTraining:
     def __post_init__(self) -> None:
         if self.steps <= self.stage1_steps:
             raise ConfigError(f"steps ({self.steps}) must exceed stage1_steps ({self.stage1_steps})")
+        if self.accumulate < 1 or self.batch % self.accumulate:
+            raise ConfigError(f"accumulate ({self.accumulate}) must divide batch ({self.batch})")
+        if not 0 <= self.null_prompt < 1:
+            raise ConfigError(f"null_prompt ({self.null_prompt}) must lie in [0, 1)")
         for name, known in {
             "optimizer": ("adamw", "muon"), "objective": ("jd3p", "next_token"), "foresight": FORESIGHTS,
             "precision": ("no", "bf16", "fp16"),
@@ -99,6 +109,7 @@ class PolicyTrainer:
         self.backbone = backbone
         self.step = 0
         self.seconds = 0.0
+        self._board: SummaryWriter | None = None
         if config.compile:
             backbone.hidden = torch.compile(backbone.hidden, dynamic=False)  # type: ignore[method-assign]
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +125,7 @@ class PolicyTrainer:
 
     def make_objective(self, backbone: Backbone) -> nn.Module:
         """Return the loss to minimise, as one module to wrap."""
-        return JD3PObjective(backbone, self.config.omega)
+        return JD3PObjective(backbone, self.config.omega, self.config.loss_chunk)
 
     def draw(self) -> np.ndarray:
         """Return what this step's batch is made of: steps of the data."""
@@ -147,10 +158,19 @@ class PolicyTrainer:
             "prefix_positions": mine(prefix.positions),
             "prefix_modality": mine(prefix.modality),
             "target": mine(target),
-            "corrupted": hidden.share(share, device),
+            "corrupted": hidden[share].to(device),
             "visual_count": max(int(hidden.visual.sum()) / world, 1),
             "action_count": max(int(hidden.action.sum()) / world, 1),
         }  # fmt: skip
+
+    def pieces(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Cut a batch into ``accumulate`` parts; the counts stay those of the whole, so that their losses add up."""
+        size, count = len(batch["prefix_ids"]), self.config.accumulate
+        for index in range(count):
+            rows = slice(index * size // count, (index + 1) * size // count)
+            yield {
+                name: value[rows] if isinstance(value, (Tensor, Corrupted)) else value for name, value in batch.items()
+            }
 
     @property
     def progress(self) -> float:
@@ -165,9 +185,15 @@ class PolicyTrainer:
         stage = 1 if self.step < config.stage1_steps else 2
         batch = self.batch(self.draw(), generator, stage)
         lr = learning_rate(self.progress, self.step, config.lr, config.warmup, config.lr_floor)
-        with self.accelerator.autocast():
-            losses: Losses = self.prepared(**batch)
-        self.accelerator.backward(losses.total)
+        parts = []
+        for index, piece in enumerate(self.pieces(batch), start=1):
+            alone = index == config.accumulate or config.sharded
+            with nullcontext() if alone else self.accelerator.no_sync(self.prepared):
+                with self.accelerator.autocast():
+                    losses: Losses = self.prepared(**piece)
+                self.accelerator.backward(losses.total)
+            parts.append(torch.stack([value.detach() for value in losses]))
+        losses = Losses(*torch.stack(parts).sum(0))
         self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -193,16 +219,16 @@ class PolicyTrainer:
         config, main = self.config, self.accelerator.is_main_process
         saved = clock = time.monotonic()
         bar = tqdm(initial=self.step, total=config.steps, unit="step", disable=not main, mininterval=2.0)
-        recent: list[tuple[float, ...]] = []
+        recent: list[Tensor] = []  # stays on the device: a number asked for at each step would make it wait
         while self.progress < 1.0:
             losses = self.train_step()
             now = time.monotonic()
             self.seconds += now - clock
             clock = now
-            recent.append((losses.visual.item(), losses.action.item()))
+            recent.append(torch.stack([losses.visual, losses.action]))
             bar.update()
             if self.step % 20 == 0:
-                visual, action = self._mean_over_processes(np.mean(recent, axis=0))
+                visual, action = self._mean_over_processes(torch.stack(recent).mean(0))
                 recent.clear()
                 bar.set_postfix(visual=f"{visual:.3f}", action=f"{action:.3f}", done=f"{self.progress:.0%}")
                 self.log(step=self.step, seconds=round(self.seconds, 1), visual=visual, action=action)
@@ -222,10 +248,9 @@ class PolicyTrainer:
             return wish and self.accelerator.is_main_process
         return bool(broadcast_object_list([wish])[0])
 
-    def _mean_over_processes(self, values: np.ndarray) -> tuple[float, float]:
+    def _mean_over_processes(self, values: Tensor) -> tuple[float, float]:
         """Return the losses of the whole batch: each process knows those of its share."""
-        both = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
-        visual, action = self.accelerator.reduce(both, "mean").tolist()
+        visual, action = self.accelerator.reduce(values.float(), "mean").tolist()
         return visual, action
 
     def averaged(self) -> _Swapped:
@@ -233,11 +258,21 @@ class PolicyTrainer:
         return _Swapped(self)
 
     def log(self, **values: Any) -> None:
-        """Append one line to ``log.jsonl``."""
-        if self.accelerator.is_main_process:
-            rounded = {k: round(float(v), 5) if isinstance(v, float) else v for k, v in values.items()}
-            with (self.folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps(rounded) + "\n")
+        """Append one line to ``log.jsonl``, and its numbers to ``tensorboard/`` where tensorboard is installed."""
+        if not self.accelerator.is_main_process:
+            return
+        rounded = {k: round(float(v), 5) if isinstance(v, float) else v for k, v in values.items()}
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(rounded) + "\n")
+        if self._board is None and find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+        if self._board is not None:
+            for name, value in rounded.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, self.step)
+            self._board.flush()
 
     # -- checkpoints -------------------------------------------------------------------------------
 

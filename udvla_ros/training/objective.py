@@ -5,10 +5,12 @@ Each modality is averaged over its own hidden tokens, so that omega does not cha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.training.corruption import Corrupted
@@ -25,11 +27,15 @@ class Losses(NamedTuple):
 class JD3PObjective(nn.Module):
     """Loss of the corrupted copies behind each of ``B`` prefixes, as one module to wrap."""
 
-    def __init__(self, backbone: Backbone, omega: float = 0.5) -> None:
-        """``omega`` weighs the vision term (0.5 in the released configuration)."""
+    def __init__(self, backbone: Backbone, omega: float = 0.5, chunk: int = 8192) -> None:
+        """``omega`` weighs the vision term (0.5 in the released configuration).
+
+        ``chunk``: most tokens whose logits exist at one time. Of more, they are computed again for the gradient;
+        with a vocabulary of 32,768 codes they would be most of the memory.
+        """
         super().__init__()
         self.backbone = backbone
-        self.omega = omega
+        self.omega, self.chunk = omega, chunk
 
     def forward(
         self,
@@ -38,8 +44,8 @@ class JD3PObjective(nn.Module):
         prefix_modality: Tensor,
         target: Tensor,
         corrupted: Corrupted,
-        visual_count: int | None = None,
-        action_count: int | None = None,
+        visual_count: float | None = None,
+        action_count: float | None = None,
     ) -> Losses:
         """Compute the loss.
 
@@ -61,7 +67,7 @@ class JD3PObjective(nn.Module):
 
         states = suffixes[:, :, model.visual_slots - 1][corrupted.visual]
         codes = _hidden_ids(target, model.visual_slots, corrupted.visual) - v.visual_first
-        visual = _cross_entropy(model.visual_logits(states), codes, visual_count)
+        visual = self._cross_entropy(model.visual_logits, states, codes, visual_count)
 
         action_states = suffixes[:, :, model.action_slots - 1]
         if blind:
@@ -69,16 +75,24 @@ class JD3PObjective(nn.Module):
             action_states = torch.cat([action_states, alone], 1)
         ids = _hidden_ids(target, model.action_slots, corrupted.action)
         codes = ((ids - v.action_first) * v.action_step).masked_fill(ids == v.eoa, v.action_size)
-        logits = model.action_logits(action_states[corrupted.action])
-        action = _cross_entropy(logits, codes, action_count)
+        action = self._cross_entropy(model.action_logits, action_states[corrupted.action], codes, action_count)
         return Losses(self.omega * visual + action, visual, action)
+
+    def _cross_entropy(
+        self, head: Callable[[Tensor], Tensor], states: Tensor, target: Tensor, count: float | None
+    ) -> Tensor:
+        """Mean over tokens; zero (not NaN) where no token of a modality was hidden, as in stage (i)."""
+        if len(target) <= self.chunk:
+            total = _summed(head, states, target)
+        else:
+            parts = zip(states.split(self.chunk), target.split(self.chunk), strict=True)
+            total = torch.stack([checkpoint(_summed, head, *part, use_reentrant=False) for part in parts]).sum()
+        return total / max(len(target) if count is None else count, 1)
 
 
 def _hidden_ids(target: Tensor, slots: Tensor, hidden: Tensor) -> Tensor:
     return target[:, None, slots].expand_as(hidden)[hidden]
 
 
-def _cross_entropy(logits: Tensor, target: Tensor, count: int | None) -> Tensor:
-    """Mean over tokens; zero (not NaN) where no token of a modality was hidden, as in stage (i)."""
-    total = nn.functional.cross_entropy(logits.float(), target, reduction="sum")
-    return total / max(len(target) if count is None else count, 1)
+def _summed(head: Callable[[Tensor], Tensor], states: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(head(states).float(), target, reduction="sum")

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from udvla_ros.errors import TokenError
-from udvla_ros.rollouts.episodes import CAMERAS, Episode, read_shard, shard_paths
+from udvla_ros.rollouts.episodes import CAMERAS, CUBES, Episode, read_shard, shard_paths
 from udvla_ros.tokens.action import FastTokenizer
 from udvla_ros.tokens.normalize import QuantileNormalizer
 from udvla_ros.tokens.vision import VisionTokenizer
@@ -101,7 +101,7 @@ def _tokenize_shard(
     for name in CAMERAS:
         images = np.concatenate([getattr(episode, name) for episode in shard])
         views[name] = vision.encode(images).cpu().numpy().reshape(len(images), -1).astype(np.uint16)
-    current, future, actions, chunks, text, number = [], [], [], [], [], []
+    current, future, actions, chunks, text, number, places, named = [], [], [], [], [], [], [], []
     instructions: dict[str, int] = {}
     offset = dropped = 0
     for count, episode in enumerate(shard):
@@ -117,12 +117,15 @@ def _tokenize_shard(
             chunks.append(episode.intention[step])
             text.append(row)
             number.append(count)
+            places.append(np.concatenate([episode.tcp_command[step, None, :3, 3], episode.cubes[step, :, :3]]))
+            named.append(CUBES.index(episode.colour) if episode.colour in CUBES else -1)
         offset += _frames(episode)
     size = fast.chunk, fast.dimensions
     TokenShard(
         views, np.array(current, np.int32), np.array(future, np.int32),
         np.array(actions, np.int16).reshape(-1, slots - 1), np.array(chunks, np.float32).reshape(-1, *size),
-        np.array(text, np.int16), np.array(number, np.int32), list(instructions),
+        np.array(text, np.int16), np.array(number, np.int32),
+        np.array(places, np.float32).reshape(-1, 1 + len(CUBES), 3), np.array(named, np.int8), list(instructions),
     ).save(file)  # fmt: skip
     return dropped
 

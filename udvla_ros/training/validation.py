@@ -1,4 +1,4 @@
-"""What a run shows while it trains: losses at full mask, the error of decoded chunks, and pictures."""
+"""What a run shows while it trains: likelihood, the error of chunks decoded as the bundle decodes, and pictures."""
 
 from __future__ import annotations
 
@@ -15,32 +15,40 @@ from udvla_ros.decoding.interface import Decoded, DecodeOptions
 from udvla_ros.decoding.registry import make_decoder
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.tokens.layout import Prefix
-from udvla_ros.training.corruption import uncorrupted
+from udvla_ros.training.corruption import Corrupted, uncorrupted
 from udvla_ros.training.dataset import Sequences
 from udvla_ros.training.loop import PolicyTrainer
 from udvla_ros.training.objective import JD3PObjective
 
 FRAMES = 96
 ROWS = 6
+LEVELS = 8  # shares of hidden tokens that the likelihood is averaged over
+NEARER = 0.02  # m by which a demonstration must come nearer to its cube to say which one it is after
 
 
 class Validation:
     """Callable for :meth:`PolicyTrainer.run`; always looks at the same held-out steps."""
 
     def __init__(
-        self, bundle: Bundle, data: Sequences, folder: Path, decoding: Mapping[str, Any] | None = None
+        self,
+        bundle: Bundle,
+        data: Sequences,
+        folder: Path,
+        decoding: Mapping[str, Any] | None = None,
+        frames: int = FRAMES,
     ) -> None:
-        """``decoding``: the bundle's own options; validation decodes greedily with its decoder and steps."""
+        """``decoding``: the bundle's own options, its temperature too: what is measured is what will be run."""
         self.bundle, self.data, self.folder = bundle, data, folder
-        kept = {k: v for k, v in (decoding or {}).items() if k in ("decoder", "steps", "foresight", "schedule")}
-        self.options = DecodeOptions(**kept)
-        pick = np.random.default_rng(1).permutation(len(data.validation))[:FRAMES]
+        self.options = DecodeOptions(**(decoding or {}))
+        pick = np.random.default_rng(1).permutation(len(data.validation))[:frames]
         self.steps = np.sort(data.validation[pick])
         self.decoder = make_decoder(self.options.decoder, bundle)
 
     def __call__(self, trainer: PolicyTrainer) -> dict[str, Any]:
         """Return the losses and the decoded chunks' errors; write ``predictions.png``."""
         scores = self._losses(trainer)
+        if trainer.config.objective == "jd3p" and trainer.config.copies:
+            scores |= self.likelihood()
         decoded = self._decode(self.options)
         scores |= self._chunk_errors(decoded, "")
         if trainer.config.blind_copies and self.options.foresight != "off":
@@ -50,10 +58,13 @@ class Validation:
             self._draw(decoded, trainer.folder / "predictions.png")
         return scores
 
-    def _prefix(self) -> Prefix:
-        data = self.data
-        parts = (data.prefix_ids, data.prefix_positions, data.prefix_modality)
-        return Prefix(*(part[self.steps].astype(np.int64) for part in parts))
+    def _prefix(self, rows: slice | np.ndarray = slice(None)) -> Prefix:
+        steps = self.steps[rows]
+        return self.data.prefixes(steps, np.zeros(len(steps), bool))
+
+    def _tensors(self, rows: slice | np.ndarray = slice(None)) -> list[torch.Tensor]:
+        prefix, device = self._prefix(rows), self.bundle.backbone.device
+        return [torch.as_tensor(part, device=device) for part in (prefix.ids, prefix.positions, prefix.modality)]
 
     @torch.inference_mode()
     def _losses(self, trainer: PolicyTrainer) -> dict[str, float]:
@@ -68,10 +79,38 @@ class Validation:
             empty = model.suffix_ids.expand(len(target), 1, -1)
             block = empty[..., int(model.action_slots[0]) - 1 :][..., : len(model.action_slots) + 1]
             asked = replace(asked, ids=empty[:, : alone["copies"]], action_ids=block[:, : alone["blind"]])
-        prefix = self._prefix()
-        parts = [torch.as_tensor(part, device=model.device) for part in (prefix.ids, prefix.positions, prefix.modality)]
-        losses = JD3PObjective(model, config.omega)(*parts, target, asked)
+        losses = JD3PObjective(model, config.omega)(*self._tensors(), target, asked)
         return {f"{name}_visual": losses.visual.item(), f"{name}_action": losses.action.item()}
+
+    @torch.inference_mode()
+    def likelihood(self) -> dict[str, float]:
+        """Return bounds on the negative log-likelihood in nats per token, of the images and of the action.
+
+        For tokens hidden independently with probability t, ``E_t[sum over hidden of -log p / t]`` bounds it from
+        above (arXiv 2406.07524, eq. 12); t is the same for both, in :data:`LEVELS` even steps.
+        """
+        model, v = self.bundle.backbone, self.bundle.config.layout.vocabulary
+        objective, generator = JD3PObjective(model), torch.Generator().manual_seed(2)
+        seen, acted = model.visual_slots.cpu(), model.action_slots.cpu()
+        sums = np.zeros(2)
+        for rows in np.array_split(np.arange(len(self.steps)), -(-len(self.steps) // 32)):
+            target = torch.as_tensor(self.data.suffix[self.steps[rows]].astype(np.int64))
+            known = target[:, acted] != v.mask
+            for level in range(LEVELS):
+                t = (level + 0.5) / LEVELS
+                hidden = torch.rand(target.shape, generator=generator) < t
+                ids = target.clone()
+                for slots in (seen, acted):
+                    ids[:, slots] = ids[:, slots].masked_fill(hidden[:, slots], v.mask)
+                asked = Corrupted(
+                    ids[:, None], ids.new_empty(len(rows), 0, len(acted) + 1),
+                    hidden[:, None, seen], (hidden[:, acted] & known)[:, None],
+                ).to(model.device)  # fmt: skip
+                losses = objective(*self._tensors(rows), target.to(model.device), asked, 1.0, 1.0)
+                sums += np.array([losses.visual.item(), losses.action.item()]) / t / LEVELS
+        suffix = self.data.suffix[self.steps]
+        counts = len(self.steps) * len(seen), int((suffix[:, acted.numpy()] != v.mask).sum())
+        return {"nll_visual": sums[0] / counts[0], "nll_action": sums[1] / counts[1]}
 
     def _decode(self, options: DecodeOptions) -> Decoded:
         return self.decoder(self._prefix(), options, seed=0)
@@ -95,7 +134,29 @@ class Validation:
         if convention.gripper is not None:
             agree = np.sign(actions[..., convention.gripper]) == np.sign(truth[..., convention.gripper])
             scores[f"{prefix}gripper_agreement"] = float(agree.mean())
-        return scores
+        return scores | {f"{prefix}{name}": value for name, value in self._right_cube(actions, truth).items()}
+
+    def _right_cube(self, actions: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+        """Return how often a chunk comes nearest to the named cube, of those where the demonstration goes for it.
+
+        Chance is one in three. Nothing where nobody knows the cubes' places.
+        """
+        if self.bundle.config.action.space != "tcp_delta":
+            return {}
+        places, named = self.data.shard.places[self.steps], self.data.shard.named[self.steps]
+
+        def nearer(chunks: np.ndarray) -> np.ndarray:
+            """Return [N, C], m: how much nearer to each cube the chunk ends than it began, in the plane."""
+            begin = places[:, :1, :2] - places[:, 1:, :2]
+            end = begin + chunks[..., :2].sum(1)[:, None]
+            return np.linalg.norm(begin, axis=-1) - np.linalg.norm(end, axis=-1)
+
+        row = np.arange(len(named))
+        asked = (named >= 0) & (nearer(truth)[row, named] > NEARER)
+        if not asked.any():
+            return {}
+        right = nearer(actions)[asked].argmax(1) == named[asked]
+        return {"right_cube": float(right.mean()), "right_cube_of": int(asked.sum())}
 
     def _draw(self, decoded: Decoded, path: Path) -> None:
         """One row per step: current, predicted and real future, of every camera."""
