@@ -21,7 +21,7 @@ def test_generate_passes_everything_on(parser, tmp_path, monkeypatch, capsys):
 
     seen = {}
     monkeypatch.setattr(
-        room, "generate", lambda folder, config, workers: seen.update(locals()) or {"episodes": 7}
+        room, "generate", lambda folder, config, workers, make_driver: seen.update(locals()) or {"episodes": 7}
     )
     report = tmp_path / "report.json"
     words = f"data generate --out {tmp_path}/d --episodes 7 --seed 3 --workers 2 --tasks pick --noise 0.5"
@@ -29,7 +29,7 @@ def test_generate_passes_everything_on(parser, tmp_path, monkeypatch, capsys):
     args = parser.parse_args([*words.split(), "--json", str(report)])
     assert args.run(args) == 0
     assert seen["config"] == room.Config(7, 3, ("pick",), 0.5, 0.1, 0.2, 0.3, 2.0)
-    assert (seen["folder"], seen["workers"]) == (tmp_path / "d", 2)
+    assert (seen["folder"], seen["workers"], seen["make_driver"]) == (tmp_path / "d", 2, None)
     assert json.loads(report.read_text()) == json.loads(capsys.readouterr().out) == {"episodes": 7}
 
 

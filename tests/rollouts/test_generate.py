@@ -1,18 +1,18 @@
 """Generated data are resumable, reproducible, and keep evaluation's seeds free."""
 
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
 
 from udvla_ros.rollouts import episodes as disk
 from udvla_ros.rollouts import generate as room
+from udvla_ros.rollouts import record as recorder
 from udvla_ros.rollouts.generate import EVALUATION_SEEDS, Config, GenerateError, generate, make_episode
-from udvla_ros.rollouts.noise import Noise
-from udvla_ros.rollouts.record import AFTER, record
+from udvla_ros.rollouts.record import CHUNK
 from udvla_ros.rollouts.sheet import write_sheet
-from udvla_ros.sim.sampler import sample_scene
-from udvla_ros.sim.tasks import Task, parse
+from udvla_ros.sim.tasks import parse
 from udvla_ros.sim.world import TabletopWorld
 
 
@@ -56,13 +56,14 @@ def test_the_last_training_seed_is_allowed():
 def test_episodes_are_complete(made):
     folder, description = made
     episodes = list(disk.read_episodes(folder))
-    assert len(episodes) == description["episodes"] == 5
-    assert [e.seed for e in episodes] == [40, 41, 42, 43, 44]
-    assert [e.task for e in episodes] == ["touch", "pick", "push", "place", "touch"]
+    assert len(episodes) == description["stretches"] > description["episodes"] == 5
+    assert sorted({e.seed: e.task for e in episodes}.items()) == [
+        (40, "touch"), (41, "pick"), (42, "push"), (43, "place"), (44, "touch"),
+    ]  # fmt: skip
     for episode in episodes:
         steps = len(episode)
-        assert episode.success
-        assert steps == episode.success_step + AFTER
+        assert steps == episode.labelled + CHUNK - 1
+        assert episode.success_step in (-1, episode.labelled)
         asked = parse(episode.instruction)
         assert (asked.kind, asked.colour) == (episode.task, episode.colour)
         assert episode.front.shape == (steps + 1, 48, 64, 3)
@@ -82,8 +83,10 @@ def test_description_counts(made):
     folder, description = made
     assert disk.read_description(folder) == json.loads(json.dumps(description))
     assert description["shards"] == 3
-    assert description["actions"] == sum(len(e) for e in disk.read_episodes(folder))
-    assert description["frames"] == description["actions"] + 5
+    episodes = list(disk.read_episodes(folder))
+    assert description["labels"] == sum(e.labelled for e in episodes)
+    assert description["frames"] == sum(len(e) + 1 for e in episodes)
+    assert sum(description["episodes_per_task"].values()) == 5
     assert description["seeds"] == [40, 44]
     assert set(description["expert_success"]) == {"touch", "pick", "push", "place"}
 
@@ -110,9 +113,19 @@ def test_another_config_is_not_mixed_in(made):
         generate(made[0], Config(5, seed=41), progress=False, shard=2)
 
 
-def test_a_short_last_shard_is_not_continued(made):
+def test_longer_data_go_on_where_shorter_ones_ended(tmp_path, blind, monkeypatch):
+    monkeypatch.setattr(room, "_counter", multiprocessing.Value("q", 0))
+    monkeypatch.setattr(room, "_world", blind)
+    monkeypatch.setattr(room, "_run", lambda jobs, *_: [room._make_shard(*job) for job in jobs])
+    config = {"seed": 60, "tasks": ("touch",)}
+    generate(tmp_path / "grown", Config(1, **config), progress=False, shard=2)
+    first = disk.shard_paths(tmp_path / "grown")[0].read_bytes()
+    grown = generate(tmp_path / "grown", Config(3, **config), progress=False, shard=2)
+    assert disk.shard_paths(tmp_path / "grown")[0].read_bytes() == first
+    assert grown["seeds"] == [60, 62]
+    assert sorted({e.seed for e in disk.read_episodes(tmp_path / "grown")}) == [60, 61, 62]
     with pytest.raises(GenerateError, match="another"):
-        generate(made[0], Config(9, seed=40), progress=False, shard=2)
+        generate(tmp_path / "grown", Config(2, **config), progress=False, shard=2)
 
 
 def test_foreign_shards_are_left_alone(tmp_path):
@@ -123,48 +136,30 @@ def test_foreign_shards_are_left_alone(tmp_path):
 
 
 def test_an_episode_depends_on_its_seed_only(blind):
-    first = make_episode(blind, Config(100, seed=0), 7)
-    other = make_episode(blind, Config(100, seed=5), 2)  # same seed, other place
-    assert first.instruction == other.instruction or first.task != other.task
-    again = make_episode(blind, Config(50, seed=0), 7)
-    np.testing.assert_array_equal(first.executed, again.executed)
+    first = make_episode(blind, Config(100, seed=0), 4)
+    other = make_episode(blind, Config(50, seed=4), 0)  # the same seed and kind, another place
+    assert [e.instruction for e in first] == [e.instruction for e in other]
+    for one, another in zip(first, other, strict=True):
+        np.testing.assert_array_equal(one.executed, another.executed)
 
 
 def test_failures_are_counted_and_skipped(blind, monkeypatch):
-    from udvla_ros.rollouts import record as recorder
-
-    true, calls = recorder.record, []
+    calls = []
 
     def fails_twice(world, scene, task, rng, noise, seed, attempt):
         calls.append(attempt)
-        episode = true(world, scene, task, rng, noise, seed, attempt)
-        if attempt < 2:
-            episode.success_step = -1
-        return episode
+        return recorder.demonstrate(world, scene, task, rng, noise, seed, attempt) if attempt == 2 else []
 
-    monkeypatch.setattr(recorder, "record", fails_twice)
-    episode = make_episode(blind, Config(1), 0)
+    monkeypatch.setattr(room, "demonstrate", fails_twice)
+    made = make_episode(blind, Config(1), 0)
     assert calls == [0, 1, 2]
-    assert episode.attempt == 2
+    assert {e.attempt for e in made} == {2}
 
 
 def test_endless_failure_is_an_error(blind, monkeypatch):
-    from udvla_ros.rollouts import record as recorder
-
-    monkeypatch.setattr(recorder, "LONGEST", 1)  # too short for anything
+    monkeypatch.setattr(room, "demonstrate", lambda *_: [])
     with pytest.raises(GenerateError, match="lower --noise"):
         make_episode(blind, Config(1), 0)
-
-
-def test_noise_is_executed_and_not_intended(blind):
-    episodes = {}
-    for factor in (0.0, 1.0):
-        rng = np.random.default_rng(3)
-        episodes[factor] = record(blind, sample_scene(3), Task("touch", "red"), rng, Noise.scaled(factor))
-    still, noisy = episodes[0.0], episodes[1.0]
-    np.testing.assert_array_equal(still.executed, still.actions)
-    np.testing.assert_array_equal(still.intention[0], noisy.intention[0])
-    assert np.abs(noisy.executed - noisy.actions)[:, :3].max() > 0.003
 
 
 def test_sheet_is_a_picture(made, tmp_path):

@@ -90,7 +90,9 @@ def test_foreseen_future_ends_at_rest(task, position):
         assert way[:2] @ DIRECTIONS[task.direction] > 0.1  # to the edge of where cubes are pushed
         assert abs(way[:2] @ DIRECTIONS[task.direction][::-1]) < 1e-9
     else:
+        assert seen.touched
         assert np.hypot(*(seen.pose[:2, 3] - seen.cube[:2])) < 1e-6
+        assert seen.pose[2, 3] > 0.1  # away again: nobody is taught to stay on the cube
 
 
 @given(st.floats(-0.4, 0.4), st.floats(-0.4, 0.4), st.floats(-0.4, 0.4))
@@ -100,7 +102,7 @@ def test_drift_from_pointing_down_is_corrected(x, y, z):
     pose = seen.pose.copy()
     pose[:3, :3] = drift @ pose[:3, :3]
     seen = replace(seen, pose=pose)
-    for _ in range(10):
+    for _ in range(40):
         action = law(seen, Task("touch", "red"))
         assert np.linalg.norm(action[3:6]) <= MAX_TURN + 1e-9
         seen = foresee(seen, action, Task("touch", "red"))

@@ -306,3 +306,40 @@ def test_average_forgets_fast_while_young():
 def test_wrong_values_are_named(wrong, named):
     with pytest.raises(ConfigError, match=named):
         dataclasses.replace(SHORT, **wrong)
+
+
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(tmp_path):
+    runs = [trainer(tmp_path / str(n), accumulate=n, optimizer="adamw") for n in (1, 3)]
+    for run in runs:
+        for _ in range(3):
+            losses = run.train_step()
+        run.last = losses
+    torch.testing.assert_close(runs[0].last.total, runs[1].last.total, rtol=1e-4, atol=1e-5)
+    for (name, one), (_, other) in zip(weights(runs[0]).items(), weights(runs[1]).items(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-4, msg=name)
+
+
+def test_pieces_must_divide_the_batch():
+    with pytest.raises(ConfigError, match="must divide"):
+        dataclasses.replace(SHORT, accumulate=4)
+
+
+def test_the_losses_are_in_an_event_file_too(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = trainer(tmp_path, validate_every=100)
+    run.log(step=0, action=1.5)
+    run.step = 7
+    run.log(step=7, action=0.5)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("action")] == [(0, 1.5), (7, 0.5)]
+
+
+def test_silent_prompts_are_as_many_as_asked_for(tmp_path):
+    run = trainer(tmp_path, null_prompt=0.5, batch=6)
+    pad = run.backbone.layout.vocabulary.pad
+    silent = []
+    for step in range(60):
+        made = run.batch(run.data.draw(6, 0, step), torch.Generator().manual_seed(step), 2)
+        silent += (made["prefix_ids"][:, : run.backbone.layout.text_slots - 1] == pad).all(1).tolist()
+    assert 0.4 < np.mean(silent) < 0.6

@@ -182,3 +182,12 @@ def test_what_is_not_hidden_does_not_matter_as_a_target():
     assert torch.equal(
         objective(*prefix, target, corrupted).total, objective(*prefix, other, corrupted).total
     )
+
+
+def test_logits_in_pieces_give_the_same_loss_and_gradient():
+    net = tiny.backbone(seed=3)
+    prefix, target, corrupted = case(copies=2, blind=1)
+    made = [JD3PObjective(net, chunk=size)(*prefix, target, corrupted) for size in (8192, 5)]
+    torch.testing.assert_close(made[0].total, made[1].total)
+    for one, other in zip(*(gradients(net, [loss.total]) for loss in made), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

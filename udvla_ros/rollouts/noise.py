@@ -25,6 +25,7 @@ class Noise:
         burst_rate: probability of one per step.
         near: distance to the goal (m) within which noise shrinks, down to ``floor`` of itself.
         flip_rate: probability per step, away from the goal, that the gripper is commanded the wrong way.
+        turn: standard deviation per axis and step, rad: a policy's hand does not keep pointing down.
     """
 
     sigma: float = 0.008
@@ -33,6 +34,7 @@ class Noise:
     near: float = 0.05
     floor: float = 0.3
     flip_rate: float = 0.02
+    turn: float = 0.03
 
     @staticmethod
     def scaled(factor: float) -> Noise:
@@ -40,7 +42,9 @@ class Noise:
         base = Noise()
         low, high = base.burst
         rates = (base.burst_rate, base.flip_rate) if factor > 0 else (0.0, 0.0)
-        return Noise(base.sigma * factor, (low * factor, high * factor), rates[0], flip_rate=rates[1])
+        return Noise(
+            base.sigma * factor, (low * factor, high * factor), rates[0], flip_rate=rates[1], turn=base.turn * factor
+        )
 
     def disturb(
         self,
@@ -60,7 +64,7 @@ class Noise:
             lowest: height (m) the TCP is never disturbed to below.
             rng: source of randomness; as many draws are taken whatever the state.
         """
-        shake = rng.normal(size=3) * self.sigma
+        shake, turn = rng.normal(size=3) * self.sigma, rng.normal(size=3) * self.turn
         direction = rng.normal(size=3)
         length = rng.uniform(*self.burst)
         bursts, flips = rng.random() < self.burst_rate, rng.random() < self.flip_rate
@@ -76,6 +80,7 @@ class Noise:
             low, high = np.array(BOX)
             low[2] = lowest
             executed[:3] = np.clip(position + action[:3] + offset, low, high) - position
+        executed[3:6] += turn * scale
         if flips and scale > 0.9 and not holding:
             executed[6] = -executed[6]
         return executed

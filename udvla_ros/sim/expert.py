@@ -22,7 +22,8 @@ from udvla_ros.sim.world import DOWN, GRIPPER_SPEED, TabletopWorld
 MAX_STEP = 0.028  # m per control step, each of lateral and vertical
 LAST_STEP = 0.008  # m within which the goal is reached in one step
 GAIN = 0.65  # share of the remaining way per step when near
-MAX_TURN = 0.1  # rad per step, to correct drift away from pointing down
+MAX_TURN = 0.06  # rad per step, to correct drift away from pointing down
+TURN_GAIN = 0.2  # share of the drift per step: corrected at once, it would cost most chunks more codes than they have
 HOVER = 0.07  # m above the goal height, until the cube is nearly below
 FUNNEL = 3.5  # m of height per m of lateral error
 FUNNEL_FLOOR = 0.004  # m of lateral error that count as none
@@ -130,7 +131,7 @@ def law(sight: Sight, task: Task) -> np.ndarray:
     turn = log_so3(DOWN @ sight.pose[:3, :3].T)
     size = float(np.linalg.norm(turn))
     if size > 1e-4:  # below that it is the solver's rounding
-        action[3:6] = turn * min(1.0, MAX_TURN / size)
+        action[3:6] = turn * min(TURN_GAIN, MAX_TURN / size)
     {"touch": _touch, "pick": _pick, "push": _push, "place": _place}[task.kind](sight, task, action)
     return action
 

@@ -121,7 +121,7 @@ def to_episode(taken: Taken) -> disk.Episode:
     return disk.Episode(
         front=steps.images["front"], wrist=steps.images["wrist"], **as_float, instruction=taken.instruction,
         task=task, colour=colour, seed=int(taken.simulated.get("seed", UNKNOWN)), attempt=0,
-        success_step=count if taken.outcome == "success" else UNKNOWN,
+        success_step=count if taken.outcome == "success" else UNKNOWN, labelled=count,
     )  # fmt: skip
 
 
