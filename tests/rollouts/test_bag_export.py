@@ -172,7 +172,8 @@ def test_training_reads_it(folder, tmp_path):
     assert data.train["front"].shape[1:3] == sizes["front"] and len(data.held_out["wrist"])
     bundle = Bundle.load(toy_bundle.saved(tmp_path / "bundle"))
     chunks = np.concatenate([episode.intention for episode in read_episodes(tmp_path / "out")])
-    shard = tokenize(tmp_path / "out", bundle.vision, bundle.fast, fit_normalizer(chunks), slots=60)
+    normalizer = fit_normalizer(chunks)
+    shard = tokenize([tmp_path / "out"], bundle.vision, bundle.fast, normalizer, 60, tmp_path / "tokens")
     assert len(shard.chunks) == report.steps and shard.instructions == ["touch the red cube", "pick it up"]
     assert np.isfinite(shard.chunks).all()
 

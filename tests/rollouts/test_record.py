@@ -1,11 +1,13 @@
 """What is labelled was carried out, the future is what came of it, and nobody is taught to stay."""
 
+import copy
 import itertools
 
 import numpy as np
 import pytest
 
 from udvla_ros.rollouts import record as room
+from udvla_ros.rollouts.agreement import agreement
 from udvla_ros.rollouts.noise import Noise
 from udvla_ros.rollouts.record import CHUNK, EXECUTE, correct, demonstrate
 from udvla_ros.sim.control import compose
@@ -38,9 +40,18 @@ def test_a_label_leads_to_the_frame_that_is_its_future(shown):
             np.testing.assert_allclose(pose, episode.tcp_command[future], atol=2e-3)
 
 
-def test_no_label_says_stay(shown):
-    labels = np.concatenate([episode.intention[: episode.labelled] for episode in shown])
-    assert np.linalg.norm(labels[..., :3], axis=-1).sum(1).min() > 0.02
+def test_labels_agree_with_what_came_and_none_says_stay(shown):
+    found = agreement(shown)
+    assert found["labels"] == sum(episode.labelled for episode in shown)
+    assert found["apart_mm_p90"] < 2.0
+    assert found["stay"] == {"touch": 0.0}
+    spoilt = copy.deepcopy(shown)
+    for episode in spoilt:
+        episode.intention[..., :3] = 0.0
+        episode.intention[..., 6] = np.where(episode.gripper_command[:-1] > 0.5, 1.0, -1.0)[:, None]
+    found = agreement(spoilt)
+    assert found["stay"] == {"touch": 1.0}
+    assert found["apart_mm_p90"] > 30.0
 
 
 def test_noise_is_between_the_stretches_and_never_in_them(shown):

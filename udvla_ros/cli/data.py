@@ -29,6 +29,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("folder", type=Path, help="folder written by 'udvla data generate'")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a sheet of the first episodes")
     parser.add_argument("--episodes", type=int, default=6, help="on the sheet (default: %(default)s)")
+    parser.add_argument("--labels", action="store_true", help="say how well labels, execution and future agree")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary as JSON")
     parser.set_defaults(run=run_inspect)
 
@@ -92,10 +93,14 @@ def load_driver(bundle: str) -> Driver:
 
 def run_inspect(args: argparse.Namespace) -> int:
     """Print the description of a data set, and draw a sheet if asked."""
-    from udvla_ros.rollouts.episodes import read_description
+    from udvla_ros.rollouts.agreement import agreement
+    from udvla_ros.rollouts.episodes import read_description, read_episodes
     from udvla_ros.rollouts.sheet import write_sheet
 
-    _print(read_description(args.folder), args.json)
+    description = read_description(args.folder)
+    if args.labels:
+        description["agreement"] = agreement(read_episodes(args.folder))
+    _print(description, args.json)
     if args.sheet:
         write_sheet(args.folder, args.sheet, args.episodes)
         print(f"wrote {args.sheet}")
