@@ -21,11 +21,11 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 # With a sourced ROS 2 its rclpy is used, seen through the system's site-packages; never both.
 ifdef ROS_DISTRO
-EXTRAS := sim,train,dev
+EXTRAS := sim,train,vla-eval,dev
 VENV_FLAGS := --system-site-packages
 PYTHON ?= /usr/bin/python3
 else
-EXTRAS := ros,ros-test,sim,train,dev
+EXTRAS := ros,ros-test,sim,train,vla-eval,dev
 VENV_FLAGS :=
 PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13 python3.10,$(shell \
 	$(name) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \

@@ -134,7 +134,11 @@ def test_a_slow_server_is_lost_and_its_late_answer_unheard(bundle):
         np.testing.assert_array_equal(remote.infer(observation(), seed=5).actions, first.actions)
 
 
-@pytest.mark.parametrize("sent", [b"no msgpack", pack("hello", {}), pack("action", {"contract": {}}, 99)])
+@pytest.mark.parametrize(
+    "sent",
+    [b"no msgpack", pack("hello", {}), pack("action", {"contract": {}}, 99)],
+    ids=["no msgpack", "a greeting", "no chunk"],  # a packed message holds the time: no name
+)
 def test_a_stranger_on_the_port_is_no_server(sent):
     from websockets.sync.server import serve
 
