@@ -46,7 +46,7 @@ def test_a_chunk_out_of_reach_is_refused_and_the_arm_stays(make_loop, expert, th
 def test_one_bad_sentence_does_not_spoil_its_neighbours(make_loop, expert, monkeypatch):
     infer = expert.infer_batch
 
-    def picky(observations, options=None, seed=0):
+    def picky(observations, options=None, seed=0, previous=None):
         if any(o.instruction == "" for o in observations):
             raise TokenError("the instruction is empty")
         return infer(observations, options, seed)
@@ -94,7 +94,7 @@ def test_the_expert_follows_the_colour_word(make_loop):
 def test_a_policy_deaf_to_colours_fails_the_swap(make_loop, expert, monkeypatch):
     infer = expert.infer_batch
 
-    def deaf(observations, options=None, seed=0):
+    def deaf(observations, options=None, seed=0, previous=None):
         for o in observations:
             o.instruction = "touch the green cube"
         return infer(observations, options, seed)
