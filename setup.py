@@ -96,6 +96,7 @@ setup(
         "numpy>=1.26",
         "opencv-python-headless>=4.8,<5",
         "pillow>=10.0",
+        "simplejpeg>=1.7",  # refuses a damaged JPEG, which OpenCV fills with grey
         "pin>=3.0",
         "pyyaml>=6.0",
         "rosbags>=0.10",

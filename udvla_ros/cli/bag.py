@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from udvla_ros.errors import UdvlaError
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -33,7 +34,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     _robot(parser)
     parser.add_argument("--out", type=Path, help="folder of the pictures (default: runs/bag/TIME)")
 
-    parser = _verb(verbs, "export", "write episodes for training, or a LeRobotDataset v3", run_export)
+    parser = _verb(verbs, "export", "write episodes for training, or a LeRobotDataset v3; exit code 1: some not fit", run_export)
     _episodes(parser)
     _robot(parser)
     parser.add_argument("--to", choices=("episodes", "lerobot"), default="episodes", help="default: %(default)s")
@@ -97,7 +98,7 @@ def _folders(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         below = episodes_in(path)
         if not below:
-            raise BagError(f"no *.mcap at or below '{path}'; name a recorded episode or the folder that holds them")
+            raise BagError(f"no bag at or below '{path}'; name a recorded episode or the folder that holds them")
         found += below
     return list(dict.fromkeys(found))
 
@@ -124,14 +125,15 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_info(args: argparse.Namespace) -> int:
     """Print what one bag tells of itself."""
-    from udvla_ros.rollouts.bags.listing import info
+    from udvla_ros.rollouts.bags.listing import date_of, info
 
     told = info(args.episode)
-    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told["began"]))
+    began = date_of(told["began"])
     print(f"{told['folder']}: {', '.join(told['files'])}, {told['size'] / 1e6:.1f} MB")
     print(f"began {began}, {told['seconds']:.1f} s, {told['messages']} messages")
     for name, value in sorted(told["labels"].items()):
-        print(f"  {name:14} {value if len(value) < 100 else value[:99] + '…'}")
+        line = " ".join(value.split())
+        print(f"  {name:14} {line if len(line) < 100 else line[:99] + '…'}")
     for topic in told["topics"]:
         rate = "-" if topic["hz"] is None else f"{topic['hz']:.1f}"
         print(f"  {topic['count']:7} {rate:>7} Hz  {topic['name']:44} {topic['type']:38} {'; '.join(topic['qos'])}")
@@ -143,8 +145,11 @@ def run_check(args: argparse.Namespace) -> int:
     """Check episodes and print what was found."""
     from udvla_ros.rollouts.bags.check import check
 
-    reports = [check(folder, args.robot) for folder in _folders(args.episodes)]
-    for report in reports:
+    good = True
+    told: list[dict[str, Any]] = []
+    for folder in _folders(args.episodes):
+        report = check(folder, args.robot)
+        good, told = good and report.good, [*told, report.as_dict()]
         print(f"{report.folder}: {'good' if report.good else 'BAD'}, {report.seconds:.1f} s")
         for stream in report.streams:
             print(
@@ -156,17 +161,24 @@ def run_check(args: argparse.Namespace) -> int:
             print(f"  {name:36} {value:g}")
         for finding in report.findings:
             print(f"  {finding.level}: {finding.text}" + ("" if finding.at is None else f" [at {finding.at:.2f} s]"))
-    good = all(report.good for report in reports)
-    _write(args, {"good": good, "episodes": [report.as_dict() for report in reports]})
+    _write(args, {"good": good, "episodes": told})
     return 0 if good else 1
 
 
 def run_repair(args: argparse.Namespace) -> int:
     """Repair episodes and print what was lost."""
-    from udvla_ros.rollouts.bags.repair import repair
+    from udvla_ros.rollouts.bags.repair import RepairReport, repair
 
-    reports = [repair(folder) for folder in _folders(args.episodes)]
-    for report in reports:
+    reports: list[RepairReport] = []
+    failed: dict[str, str] = {}
+    for folder in _folders(args.episodes):
+        try:
+            report = repair(folder)
+        except UdvlaError as error:
+            failed[str(folder)] = str(error)
+            print(f"{folder}: not repaired: {error}")
+            continue
+        reports.append(report)
         done = f"wrote {', '.join(report.changed)}" if report.changed else "was whole"
         print(f"{report.folder}: {done}; {sum(report.messages.values())} messages, {report.seconds:.1f} s")
         for note in report.notes:
@@ -176,8 +188,8 @@ def run_repair(args: argparse.Namespace) -> int:
             if report.chunks_lost:
                 lost += f", {report.chunks_lost} damaged chunks left out"
             print(f"  {lost}; the original is kept as {', '.join(report.kept)}")
-    _write(args, [report.as_dict() for report in reports])
-    return 0
+    _write(args, [*(report.as_dict() for report in reports), *({"folder": f, "error": e} for f, e in failed.items())])
+    return 1 if failed else 0
 
 
 def run_report(args: argparse.Namespace) -> int:
@@ -209,10 +221,12 @@ def run_export(args: argparse.Namespace) -> int:
     else:
         report = export_episodes(folders, args.out, wish, command_line())
     print(f"{args.out}: {len(report.taken)} episodes, {report.steps} steps")
+    for folder, note in report.notes.items():
+        print(f"  note on {folder}: {note}")
     for folder, reason in report.left_out.items():
         print(f"  left out {folder}: {reason}")
     _write(args, report.as_dict())
-    return 0
+    return 1 if report.unfit else 0
 
 
 def run_replay(args: argparse.Namespace) -> int:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import array
 import sys
+import zlib
 from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from udvla_ros.errors import ObservationError
 
@@ -25,6 +27,9 @@ ENCODINGS: dict[str, tuple[type, int]] = {
     "16UC1": (np.uint16, 1),
     "32FC1": (np.float32, 1),
 }
+MOST_PIXELS = 64 * 2**20  # of one picture; more is a damaged header
+HOLE = bytes(16)
+STANDARD = bytes.fromhex("0002010303020403050504040000017d")  # how many code words are how long: luminance AC, T.81 K.5
 # Where red, green and blue stand in each colour encoding.
 _RGB_CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
 
@@ -37,13 +42,14 @@ def to_array(message: Any, topic: str = "image") -> np.ndarray:
     """
     if message.encoding not in ENCODINGS:
         raise ObservationError(
-            f"{topic}: encoding '{message.encoding}' is not supported; publish one of {', '.join(ENCODINGS)}"
+            f"{topic}: encoding '{' '.join(message.encoding.split())[:40]}' is not supported; "
+            f"publish one of {', '.join(ENCODINGS)}"
         )
     kind, channels = ENCODINGS[message.encoding]
     dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
     height, width, step = message.height, message.width, message.step
     row = width * channels * dtype.itemsize
-    if height < 1 or width < 1 or step < row:
+    if height < 1 or width < 1 or step < row or height * width > MOST_PIXELS:
         raise ObservationError(
             f"{topic}: {width}x{height} {message.encoding} needs rows of {row} bytes, the header says {step}"
         )
@@ -77,29 +83,98 @@ def to_rgb(message: Any, topic: str = "image") -> np.ndarray:
     return np.ascontiguousarray(pixels[..., _RGB_CHANNELS[message.encoding]])
 
 
-def compressed_to_rgb(message: Any, topic: str = "image") -> np.ndarray:
+def compressed_to_rgb(message: Any, topic: str = "image", promised: str = "") -> np.ndarray:
     """Return a ``CompressedImage`` (JPEG or PNG) as uint8 RGB [h, w, 3].
 
+    What it is says its content, not its ``format``. A picture that is damaged anywhere is refused whole: decoders fill
+    what is missing with grey or with what came before.
+
+    Args:
+        promised: encoding that the robot file names; a grey picture is refused where that has colours.
+
     Raises:
-        ObservationError: the bytes are not a picture that OpenCV reads.
+        ObservationError: the bytes are no whole JPEG or PNG of 8 bits, or grey where colour was promised.
     """
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if pixels is None:
+    data = bytes(message.data)
+    try:
+        pixels = _jpeg(data) if data.startswith(b"\xff\xd8") else _png(data)
+    except Exception as error:  # whatever a decoder stumbles over, the picture is what is wrong
+        cause = " ".join(str(error).split())[:120]
         raise ObservationError(
-            f"{topic}: {data.size} bytes of format '{message.format}' cannot be decoded; publish jpeg or png"
-        )
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+            f"{topic}: {len(data)} bytes of format '{message.format[:40]}' are no whole picture ({cause}); "
+            "publish jpeg or png of 8 bits"
+        ) from None
+    sent = str(message.format).partition(";")[0].strip()
+    if pixels.ndim == 2:
+        colour = next((said for said in (promised, sent) if said.startswith(("rgb", "bgr", "yuv", "bayer"))), "")
+        if colour:
+            raise ObservationError(
+                f"{topic}: the picture is grey, {colour} was promised; let the camera's driver publish rgb8"
+            )
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    return pixels
 
 
-def message_to_rgb(message: Any, topic: str = "image") -> np.ndarray:
+def _jpeg(data: bytes) -> np.ndarray:
+    """Return the pixels [h, w, 3], or [h, w] of a grey one.
+
+    Raises:
+        ValueError: too large, or damaged: libjpeg's warnings count, such as those for missing or foreign bytes.
+    """
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    _fits(height, width)
+    # The usual code words never make so many zero bits in a row: a packet that was lost. It decodes without a warning.
+    if STANDARD in data and HOLE in data[: data.rfind(b"\xff\xd9")]:
+        raise ValueError("a hole in it, a lost packet?")
+    space = "GRAY" if colours == "Gray" else "RGB"
+    pixels = simplejpeg.decode_jpeg(data, space, strict=True)
+    return pixels[..., 0] if space == "GRAY" else pixels
+
+
+def _png(data: bytes) -> np.ndarray:
+    """Return the pixels [h, w, 3], or [h, w] of a grey one.
+
+    Raises:
+        ValueError: no PNG, damaged (checksums), too large, or not of 8 bits.
+    """
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ValueError("neither JPEG nor PNG by their first bytes")
+    at, kind = 8, b""
+    while kind != b"IEND":
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 12 + size
+        if end > len(data) or zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise ValueError("cut or damaged")
+        if kind == b"IHDR":
+            _fits(int.from_bytes(data[at + 12 : at + 16], "big"), int.from_bytes(data[at + 8 : at + 12], "big"))
+            if data[at + 16] > 8:
+                raise ValueError(f"{data[at + 16]} bits a channel, a depth picture?")
+        at = end
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint8:
+        raise ValueError("cannot be decoded")
+    if pixels.ndim == 2:
+        return pixels
+    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _fits(height: int, width: int) -> None:
+    if not 0 < height * width <= MOST_PIXELS:
+        raise ValueError(f"{width}x{height}")
+
+
+def message_to_rgb(message: Any, topic: str = "image", promised: str = "") -> np.ndarray:
     """Return an ``Image`` or a ``CompressedImage``, told apart by their fields, as uint8 RGB [h, w, 3].
+
+    Args:
+        promised: encoding that the robot file names.
 
     Raises:
         ObservationError: as :func:`to_rgb` and :func:`compressed_to_rgb` do.
     """
-    convert = to_rgb if hasattr(message, "encoding") else compressed_to_rgb
-    return convert(message, topic)
+    if hasattr(message, "encoding"):
+        return to_rgb(message, topic)
+    return compressed_to_rgb(message, topic, promised)
 
 
 def fill_image(message: Any, pixels: np.ndarray, encoding: str = "rgb8") -> Any:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from udvla_ros.errors import UdvlaError
 from udvla_ros.rollouts.bags import metadata
 from udvla_ros.rollouts.bags.check_motion import COMMAND_GAP, check_commanded, check_measured
+from udvla_ros.rollouts.bags.check_pictures import check_pictures
 from udvla_ros.rollouts.bags.episode import (
     CHUNK,
     CHUNK_INFO,
@@ -26,8 +28,8 @@ from udvla_ros.rollouts.bags.episode import (
     robot_of,
 )
 from udvla_ros.rollouts.bags.findings import CheckReport, Stream
+from udvla_ros.rollouts.bags.identity import identity_of
 from udvla_ros.rollouts.bags.reader import Bag, what_is_broken
-from udvla_ros.rollouts.bags.topic import BagError
 
 LOST = 1.6  # periods between two messages from which one was lost
 MOST_LOST = 0.02  # share of messages that may be lost before it is said
@@ -38,7 +40,7 @@ SHOWN = 3  # gaps named one by one
 
 
 def check(folder: str | Path, robot: str = "") -> CheckReport:
-    """Look at every message of a bag.
+    """Look at every message and every picture of a bag: the one judgement of whether it is fit.
 
     Args:
         folder: of the episode.
@@ -48,18 +50,23 @@ def check(folder: str | Path, robot: str = "") -> CheckReport:
     try:
         broken = what_is_broken(Path(folder))
         if broken:
-            report.error("broken", f"{broken}: udvla bag repair {folder}")
+            report.error("broken", broken if str(folder) in broken else f"{broken}: udvla bag repair {folder}")
             return report
         with Bag(folder) as bag:
             report.seconds = bag.duration
             _counts(bag, report)
+            report.instruction, report.outcome = bag.labels.get("instruction", ""), bag.labels.get("outcome", "unknown")
             episode = RecordedEpisode(bag, robot_of(bag, robot))
+            report.instruction, report.identity = episode.instruction, identity_of(episode.robot)
+            report.sizes = check_pictures(episode, report)
             _look(episode, report)
             told = bag.labels.get("robot_hash")
             if told and not robot and told != hashlib.sha256(episode.robot.path.read_bytes()).hexdigest():
                 report.warn("robot", f"{episode.robot.path.name} has changed since; other limits may have held then")
-    except BagError as error:
+    except UdvlaError as error:
         report.error("unreadable", str(error))
+    except Exception as error:  # one odd bag must not spoil the judgement of others
+        report.error("unreadable", f"'{folder}': {type(error).__name__}: {' '.join(str(error).split())}")
     return report
 
 
@@ -92,7 +99,8 @@ def _by_topic(text: str) -> dict[str, int]:
         said = json.loads(text or "{}")
     except ValueError:
         return {}
-    return {str(k): int(v) for k, v in said.items() if v} if isinstance(said, dict) else {}
+    said = said if isinstance(said, dict) else {}
+    return {str(k): v for k, v in said.items() if isinstance(v, int) and v}
 
 
 def _look(episode: RecordedEpisode, report: CheckReport) -> None:
@@ -100,16 +108,23 @@ def _look(episode: RecordedEpisode, report: CheckReport) -> None:
     _topics(episode, report)
     observation, arbiter = robot.observation, robot.arbiter
     begin, end = bag.start * 1e-9, bag.end * 1e-9
+    mute = (robot.gripper.joint,) if robot.gripper and not robot.gripper.feedback else ()
     timeout = float(arbiter.get("joint_state_timeout", JOINTS_GAP))
     for name, joints, most in ((COMMAND, episode.commanded, COMMAND_GAP), ("joint_states", episode.measured, timeout)):
         if len(joints.time):
+            if joints.clock:
+                report.warn("clock", f"{name}: stamps {joints.clock}; the times of reception are used")
             _stream(report, name, joints.time, joints.received, most, begin, end)
-            _finite(report, name, joints, begin)
+            _finite(report, name, joints, begin, mute if name != COMMAND else ())
         elif bag.find(name) is not None:
             report.error("joints", f"no message of {name} names a joint of {robot.name}; is it the right robot file?")
     oldest = float(observation.get("max_age", CAMERA_AGE))
     for camera, times in episode.camera_times.items():
         if len(times):
+            late = float(np.median(times[:, 1] - times[:, 0]))
+            if (times[:, 0] <= 0).any() or late > oldest:
+                cause = "carry no time" if (times[:, 0] <= 0).any() else f"came {late:.2f} s after their stamps"
+                report.error("clock", f"camera {camera}: images {cause}; let its driver fill in header.stamp")
             _stream(report, f"camera {camera}", times[:, 0], times[:, 1], oldest, begin, end)
     _skew(episode, report, float(observation.get("max_skew", CAMERA_SKEW)))
     check_commanded(episode, report, begin)
@@ -181,14 +196,15 @@ def _gaps(
         report.error("gap", f"{name} has {len(found) - SHOWN} more gaps of over {most:g} s")
 
 
-def _finite(report: CheckReport, name: str, joints: Joints, begin: float) -> None:
+def _finite(report: CheckReport, name: str, joints: Joints, begin: float, unheard: tuple[str, ...]) -> None:
     bad = ~np.isfinite(joints.position)
-    if not bad.any():
+    if not bad.any() and not joints.flawed.any():
         return
-    missing = [joint for joint, column in zip(joints.names, bad.all(axis=0), strict=True) if column]
+    silent = [joint for joint, column in zip(joints.names, bad.all(axis=0), strict=True) if column]
+    missing = [joint for joint in silent if joint not in unheard]
     if missing:
         report.error("joints", f"{name} never names {', '.join(missing)}; is it the right robot file?")
-    partly = np.flatnonzero(bad[:, ~bad.all(axis=0)].any(axis=1))
+    partly = np.flatnonzero(bad[:, ~bad.all(axis=0)].any(axis=1) | joints.flawed)
     if len(partly):
         at = float(joints.time[partly[0]] - begin)
         report.error("joints", f"{name}: {len(partly)} messages lack a joint or hold one that is not finite", at)
@@ -216,13 +232,14 @@ def _policy(episode: RecordedEpisode, report: CheckReport) -> None:
     chunks = episode.chunks
     report.numbers["chunks"] = len(chunks)
     for stage in ("total", "frame_to_trajectory"):
-        values = [c["timings_ms"][stage] for c in chunks if stage in c.get("timings_ms", {})]
+        told = [c["timings_ms"].get(stage) for c in chunks if isinstance(c.get("timings_ms"), dict)]
+        values = [value for value in told if isinstance(value, (int, float))]
         if values:
             report.numbers[f"{stage}_ms_p50"] = round(float(np.percentile(values, 50)), 2)
             report.numbers[f"{stage}_ms_p99"] = round(float(np.percentile(values, 99)), 2)
     if abs(len(chunks) - len(episode.trajectories)) > 1:  # the last one may have come as the recording ended
         report.error("missing", f"{len(episode.trajectories)} trajectories of the policy, {len(chunks)} chunk_info")
-    hashes = {c["bundle_hash"] for c in chunks if c.get("bundle_hash")}
+    hashes = {str(c["bundle_hash"]) for c in chunks if c.get("bundle_hash")}
     label = episode.bag.labels.get("bundle_hash")
     if len(hashes) > 1 or (label and hashes and {label} != hashes):
         report.error("label", f"chunks of bundle {', '.join(sorted(hashes))}; the label says {label or 'nothing'}")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from udvla_ros.errors import ConfigError, ObservationError
+from udvla_ros.motion.measured import Measured
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.rollouts.bags.reader import Bag, header_stamp, seconds
 from udvla_ros.rollouts.bags.topic import BagError
@@ -25,6 +26,8 @@ COMMAND, MODE, REASON = "arbiter/command", "arbiter/mode", "arbiter/mode_reason"
 INSTRUCTION, CHUNK, CHUNK_INFO = "instruction", "policy/joint_trajectory", "policy_node/chunk_info"
 PREDICTED = "policy_node/predicted_image"
 SIM_EPISODE = "sim_node/episode"
+STALE = 0.5  # s after which a joint that is not heard any more has no known position
+FUTURE, LATE = 0.02, 0.1  # s by which stamps may lie after and before their reception and still be of this clock
 SAME_STAMP = 2e-6  # s: a stamp loses up to a microsecond between float seconds and nanoseconds
 
 
@@ -32,7 +35,11 @@ SAME_STAMP = 2e-6  # s: a stamp loses up to a microsecond between float seconds 
 class Joints:
     """Joint states by name: ``time`` [n] of the stamps, ``received`` [n], position and velocity [n, d].
 
-    Columns of joints that no message names are NaN; so are velocities where the messages have none.
+    Put together as the arbiter does it (:class:`udvla_ros.motion.measured.Measured`): arm and gripper may come in
+    messages of their own, and a joint keeps its last position until it is heard again, for ``STALE`` s. NaN: a joint
+    that nobody names, or that was not heard for longer; velocities where there are none. ``flawed`` [n] marks
+    messages that held a number that is not finite. Where stamps are none, or of another clock, ``time`` is that of
+    reception, and ``clock`` says so.
     """
 
     names: tuple[str, ...]
@@ -40,6 +47,8 @@ class Joints:
     received: np.ndarray
     position: np.ndarray
     velocity: np.ndarray
+    flawed: np.ndarray
+    clock: str = ""
 
     def at(self, times: np.ndarray) -> np.ndarray:
         """Return positions [len(times), d], linear between the neighbours; the ends hold."""
@@ -72,6 +81,18 @@ class Told:
         if not self.text:
             return ""
         return self.text[max(0, bisect_left(self.time, when + 1e-9) - 1)]
+
+
+def strange_clock(stamps: np.ndarray, received: np.ndarray) -> str:
+    """Return what is wrong with stamps [n] beside the times of reception [n], s; nothing where they can be used."""
+    if not len(stamps):
+        return ""
+    late = received - stamps
+    if (stamps <= 0).any():
+        return "carry no time"
+    if not -FUTURE <= float(np.median(late)) <= LATE:
+        return f"are of another clock, {float(np.median(late)):+.2f} s from their reception"
+    return ""
 
 
 def robot_of(bag: Bag, override: str = "") -> RobotDescription:
@@ -107,28 +128,41 @@ class RecordedEpisode:
 
     def joints(self, topic: str) -> Joints:
         """Return the joint states of a topic; of length 0 where it was not recorded."""
-        names = self.robot.command_names
-        column = {name: k for k, name in enumerate(names)}
-        rows: list[tuple[float, float, np.ndarray, np.ndarray]] = []
-        for _, received, message in self.bag.read(topic):
-            position, velocity = np.full(len(names), np.nan), np.full(len(names), np.nan)
-            speeds = message.velocity if len(message.velocity) == len(message.name) else ()
-            for k, name in enumerate(message.name):
-                if name in column and k < len(message.position):
-                    position[column[name]] = message.position[k]
-                    if len(speeds):
-                        velocity[column[name]] = speeds[k]
-            # A message about other joints (a gripper's own driver, say) tells nothing of the arm.
-            if not np.isnan(position[: len(self.robot.joints)]).all():
-                rows.append((seconds(message.header.stamp), received, position, velocity))
+        names, arm = self.robot.command_names, set(self.robot.joints)
+        measured = Measured(self.robot)
+        stale = max(STALE, float(self.robot.arbiter.get("joint_state_timeout", STALE)))
+        heard = dict.fromkeys(names, -np.inf)
+        rows: list[tuple[float, float, np.ndarray, np.ndarray, bool]] = []
+        leader = ""  # the joint whose messages make a row: others only add to it
+        for _, heard_at, message in self.bag.read(topic):
+            said = [n for n, q in zip(message.name, message.position, strict=False) if n in heard and np.isfinite(q)]
+            bad = len(said) < sum(n in heard for n in message.name)
+            measured.update(message.name, message.position, message.velocity, heard_at)
+            heard |= dict.fromkeys(said, heard_at)
+            mine = [name for name in message.name if name in arm]
+            leader = leader or (mine[0] if mine else "")
+            if leader not in mine:
+                continue
+            at, speed = np.full(len(names), np.nan), np.full(len(names), np.nan)
+            at[: len(arm)], speed[: len(arm)] = measured.q, measured.qd
+            if len(names) > len(arm):
+                at[-1] = measured.gripper
+            at[[heard_at - heard[name] > stale for name in names]] = np.nan
+            if len(message.velocity) != len(message.name):
+                speed[:] = np.nan
+            rows.append((seconds(message.header.stamp), heard_at, at, speed, bad))
         wide = np.zeros((0, len(names)))
-        return Joints(
-            names,
-            np.array([row[0] for row in rows]),
-            np.array([row[1] for row in rows]),
-            np.array([row[2] for row in rows]) if rows else wide,
-            np.array([row[3] for row in rows]) if rows else wide,
-        )
+        position = np.array([row[2] for row in rows]) if rows else wide
+        # What came before the first word of a joint that speaks a little later is not yet a state.
+        known = np.isfinite(position)
+        whole = known[:, known.any(axis=0)].all(axis=1)
+        begin = int(whole.argmax()) if whole.any() and rows[int(whole.argmax())][1] - rows[0][1] < stale else 0
+        rows, position = rows[begin:], position[begin:]
+        stamps, received = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+        clock = strange_clock(stamps, received)
+        velocity = np.array([row[3] for row in rows]) if rows else wide
+        flawed = np.array([row[4] for row in rows], bool)
+        return Joints(names, received if clock else stamps, received, position, velocity, flawed, clock)
 
     def told(self, topic: str) -> Told:
         """Return what was said on a text topic."""
@@ -157,6 +191,15 @@ class RecordedEpisode:
     def instruction(self) -> str:
         """The sentence: the recorder's label, else the last one published."""
         return self.bag.labels.get("instruction") or (self.instructions.text[-1] if self.instructions.text else "")
+
+    def sentences(self) -> list[tuple[float, str]]:
+        """Return what was asked for from when on, s; one entry where it did not change, or was labelled otherwise."""
+        said = self.instructions
+        turns = [(t, s) for k, (t, s) in enumerate(zip(said.time, said.text, strict=True))
+                 if not k or s != said.text[k - 1]]  # fmt: skip
+        if len(turns) < 2 or self.instruction != turns[-1][1]:
+            return [(-np.inf, self.instruction)]
+        return [(-np.inf, turns[0][1]), *turns[1:]]
 
     @property
     def outcome(self) -> str:
@@ -227,7 +270,7 @@ class RecordedEpisode:
             if chosen is not None and not _has(chosen, stamp):
                 continue
             try:
-                yield stamp, message_to_rgb(self.bag.decode(raw), topic)
+                yield stamp, message_to_rgb(self.bag.decode(raw), topic, self.robot.cameras[camera].get("encoding", ""))
             except ObservationError as error:
                 raise BagError(f"'{self.bag.folder}': {error}") from error
 

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from udvla_ros.errors import UdvlaError
 from udvla_ros.rollouts import episodes as disk
+from udvla_ros.rollouts.bags.check import check
 from udvla_ros.rollouts.bags.episode import RecordedEpisode, robot_of
+from udvla_ros.rollouts.bags.identity import Identity, differ, prevailing
 from udvla_ros.rollouts.bags.reader import Bag
-from udvla_ros.rollouts.bags.steps import CHUNK, Steps, take_steps
+from udvla_ros.rollouts.bags.steps import CHUNK, Steps, by_sentence, take_steps
 from udvla_ros.rollouts.bags.topic import BagError
 
 SHARD = 50  # episodes of one file
@@ -42,13 +45,23 @@ class Wish:
 
 @dataclass
 class ExportReport:
-    """What became of the bags: ``taken`` folders, ``left_out`` folder to reason."""
+    """What became of the bags: ``taken`` folders, ``left_out`` folder to reason, ``notes`` of what was taken.
+
+    ``unfit`` counts those left out for another reason than their outcome.
+    """
 
     format: str
     out: str
     taken: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     steps: int = 0
+    unfit: int = 0
+
+    def leave_out(self, folder: Path, reason: str) -> None:
+        """Note an episode that was wanted and cannot be taken."""
+        self.left_out[str(folder)] = reason
+        self.unfit += 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
@@ -72,29 +85,86 @@ class Taken:
 
 def taken_from(folders: Sequence[Path], wish: Wish, report: ExportReport, cameras: tuple[str, ...] | None = None
                ) -> Iterator[Taken]:  # fmt: skip
-    """Yield the episodes that fit the wish; the reasons of the others go into the report."""
-    for folder in tqdm(folders, desc="export", unit="episode", disable=len(folders) < 2):
+    """Yield the episodes that fit the wish and each other; the reasons of the others go into the report.
+
+    All are judged before the first is taken: by :func:`udvla_ros.rollouts.bags.check.check`, and by whose they are.
+
+    Raises:
+        BagError: no robot prevails.
+    """
+    alike, kept = _fit(folders, wish, report)
+    for folder in tqdm(kept, desc="export", unit="episode", disable=len(kept) < 2):
         try:
-            with Bag(folder) as bag:
-                outcome = bag.labels.get("outcome") or "unknown"
-                if wish.outcome not in (ANY, outcome):
-                    report.left_out[str(folder)] = f"its outcome is {outcome}"
-                    continue
-                robot = robot_of(bag, wish.robot)
-                episode = RecordedEpisode(bag, robot)
-                if not episode.instruction.strip():
-                    raise BagError(f"'{folder}' has no instruction")
-                found = Taken(
-                    folder, take_steps(episode, wish.hz, wish.chunk, wish.sizes, cameras), episode.instruction,
-                    outcome, dict(bag.labels), episode.simulated, robot.command_names, robot.name,
-                    robot.gripper.fraction if robot.gripper else None,
-                )  # fmt: skip
-        except BagError as error:
-            report.left_out[str(folder)] = str(error)
+            found = list(_taken(folder, wish, cameras, alike))
+        except UdvlaError as error:
+            report.leave_out(folder, str(error))
+            continue
+        except Exception as error:  # one odd bag must not end the export of the others
+            report.leave_out(folder, f"{type(error).__name__}: {' '.join(str(error).split())}")
             continue
         report.taken.append(str(folder))
-        report.steps += len(found.steps)
-        yield found
+        for one in found:
+            report.steps += len(one.steps)
+            yield one
+
+
+@dataclass
+class _Alike:
+    """What the episodes of one export have in common: control rate and pictures' sizes, by the first that is taken."""
+
+    hz: float = 0.0
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def agree(self, folder: Path, steps: Steps) -> None:
+        hz = round(1.0 / steps.dt, 6)
+        shapes = {name: pictures.shape[1:] for name, pictures in steps.images.items()}
+        if self.hz and abs(hz - self.hz) > 1e-3:
+            raise BagError(f"'{folder}' is at {hz:g} Hz, others at {self.hz:g}; give --hz")
+        for name, shape in shapes.items():
+            if self.shapes.get(name, shape) != shape:
+                raise BagError(
+                    f"'{folder}': camera '{name}' is {shape[1]}x{shape[0]}, the episodes before have "
+                    f"{self.shapes[name][1]}x{self.shapes[name][0]}; give one size: --size {name}=HEIGHTxWIDTH"
+                )
+        self.hz, self.shapes = hz, shapes
+
+
+def _fit(folders: Sequence[Path], wish: Wish, report: ExportReport) -> tuple[_Alike, list[Path]]:
+    """Return the folders that are fit to learn from and of one robot; the reasons of the others are reported."""
+    fit: dict[Path, Identity] = {}
+    for folder in tqdm(folders, desc="check", unit="episode", disable=len(folders) < 2):
+        found = check(folder, wish.robot)
+        if wish.outcome not in (ANY, found.outcome or "unknown") and found.outcome is not None:
+            report.left_out[str(folder)] = f"its outcome is {found.outcome or 'unknown'}"
+        elif not found.good or found.identity is None:
+            report.leave_out(folder, found.unfit)
+        elif not found.instruction.strip():
+            report.leave_out(folder, f"'{folder}' has no instruction")
+        else:
+            fit[folder] = found.identity
+            for finding in found.findings:
+                if finding.kind == "clock":
+                    report.notes[str(folder)] = finding.text
+    one = prevailing(fit.values())
+    for folder, other in list(fit.items()):
+        if one is not None and other != one:
+            report.leave_out(folder, f"another robot than the others: {differ(one, other)}")
+            del fit[folder]
+    return _Alike(), list(fit)
+
+
+def _taken(folder: Path, wish: Wish, cameras: tuple[str, ...] | None, alike: _Alike) -> Iterator[Taken]:
+    """Yield one episode, or one for each sentence where another was given on the way."""
+    with Bag(folder) as bag:
+        robot = robot_of(bag, wish.robot)
+        episode = RecordedEpisode(bag, robot)
+        steps = take_steps(episode, wish.hz, wish.chunk, wish.sizes, cameras)
+        alike.agree(folder, steps)
+        for part, sentence in by_sentence(steps, episode.sentences()):
+            yield Taken(
+                folder, part, sentence, bag.labels.get("outcome") or "unknown", dict(bag.labels), episode.simulated,
+                robot.command_names, robot.name, robot.gripper.fraction if robot.gripper else None,
+            )  # fmt: skip
 
 
 def to_episode(taken: Taken) -> disk.Episode:
@@ -108,6 +178,7 @@ def to_episode(taken: Taken) -> disk.Episode:
     task, _, colour = str(taken.simulated.get("task", "")).partition("/")
     if taken.fraction is None:
         raise BagError(f"'{taken.folder}': robot '{taken.robot}' has no gripper; plain episodes need one")
+    seed = taken.simulated.get("seed")
     as_float = {name: np.asarray(value, np.float32) for name, value in {
         "intention": steps.actions,
         "executed": steps.actions[:, 0],
@@ -120,7 +191,7 @@ def to_episode(taken: Taken) -> disk.Episode:
     }.items()}  # fmt: skip
     return disk.Episode(
         front=steps.images["front"], wrist=steps.images["wrist"], **as_float, instruction=taken.instruction,
-        task=task, colour=colour, seed=int(taken.simulated.get("seed", UNKNOWN)), attempt=0,
+task=task, colour=colour, seed=seed if isinstance(seed, int) else UNKNOWN, attempt=0,
         success_step=count if taken.outcome == "success" else UNKNOWN, labelled=count,
     )  # fmt: skip
 
@@ -129,7 +200,7 @@ def export_episodes(folders: Sequence[Path], out: Path, wish: Wish, command: str
     """Write shards and ``dataset.json`` of the bags' episodes.
 
     Raises:
-        BagError: the output is not empty, no episode fits, or their pictures differ in size.
+        BagError: the output is not empty, no episode fits, or no robot prevails.
     """
     refuse_full(out)
     report = ExportReport("episodes", str(out))
@@ -137,20 +208,11 @@ def export_episodes(folders: Sequence[Path], out: Path, wish: Wish, command: str
     shapes: dict[str, tuple[int, ...]] = {}
     kinds: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
-    rates: set[float] = set()
+    hz = 0.0
     shards = frames = 0
     for taken in taken_from(folders, wish, report, disk.CAMERAS):
         episode = to_episode(taken)
-        for name in disk.CAMERAS:
-            shape = getattr(episode, name).shape[1:3]
-            if shapes.setdefault(name, shape) != shape:
-                raise BagError(
-                    f"'{taken.folder}': camera '{name}' is {shape}, the episodes before have {shapes[name]}; "
-                    f"give one size: --size {name}={shape[0]}x{shape[1]}"
-                )
-        rates.add(round(1.0 / taken.steps.dt, 6))
-        if len(rates) > 1:
-            raise BagError(f"the episodes' control rates differ ({sorted(rates)} Hz); choose one with --hz")
+        shapes, hz = {name: getattr(episode, name).shape[1:3] for name in disk.CAMERAS}, round(1.0 / taken.steps.dt, 6)
         waiting.append(episode)
         kinds[episode.task or "recorded"] += 1
         outcomes[taken.outcome] += 1
@@ -165,9 +227,9 @@ def export_episodes(folders: Sequence[Path], out: Path, wish: Wish, command: str
         raise BagError(nothing_line(report, wish))
     description = {
         "format": disk.FORMAT, "version": disk.VERSION, "source": "bags", "command": command,
-        "bags": report.taken, "outcomes": dict(outcomes), "episodes": len(report.taken),
+        "bags": report.taken, "outcomes": dict(outcomes), "episodes": sum(kinds.values()),
         "episodes_per_task": dict(kinds), "shards": shards, "frames": frames, "actions": report.steps,
-        "control_hz": rates.pop(), "intention_shape": [wish.chunk, 7],
+        "control_hz": hz, "intention_shape": [wish.chunk, 7],
         "action_space": "tcp_delta, base frame: dxyz (m), rotation vector (rad), gripper +1 close -1 open",
         "cameras": {name: list(shape) for name, shape in shapes.items()},
     }  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from udvla_ros.rollouts.bags.identity import Identity
+
 ERROR, WARNING = "error", "warning"
 
 
@@ -33,13 +35,22 @@ class Stream:
 
 @dataclass
 class CheckReport:
-    """What was found in one bag."""
+    """What was found in one bag, and what has to agree with others: whose it is, its sentence, its pictures' sizes."""
 
     folder: str
     seconds: float = 0.0
     streams: list[Stream] = field(default_factory=list)
     numbers: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    instruction: str = ""
+    outcome: str | None = None
+    identity: Identity | None = None
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def unfit(self) -> str:
+        """Why nothing may be learned from it, in one line; empty where it is good."""
+        return "; ".join(dict.fromkeys(finding.text for finding in self.findings if finding.level == ERROR))
 
     @property
     def good(self) -> bool:

@@ -39,7 +39,7 @@ def export_lerobot(folders: Sequence[Path], out: Path, wish: Wish, actions: str 
         actions: ``joints`` or ``tcp``: what ``action`` holds.
 
     Raises:
-        BagError: the output is not empty, no episode fits, or the episodes differ in rate, joints or sizes.
+        BagError: the output is not empty, no episode fits, or no robot prevails.
         ModuleNotFoundError: pyarrow is not installed.
     """
     import pyarrow  # noqa: F401  (told before any work is done)
@@ -113,7 +113,6 @@ class _Writer:
     def add(self, taken: Taken) -> None:
         """Write one episode."""
         columns = self._columns(taken)
-        self._agree(taken, columns)
         count = len(taken.steps)
         task = self.tasks.setdefault(taken.instruction, len(self.tasks))
         number = len(self.episodes)
@@ -142,7 +141,7 @@ class _Writer:
 
     def _columns(self, taken: Taken) -> dict[str, np.ndarray]:
         steps = taken.steps
-        known = ~np.isnan(steps.measured).all(axis=0)  # a gripper without feedback has no state
+        known = np.isfinite(steps.measured).all(axis=0)  # a gripper without feedback has no state
         names = [name for name, there in zip(taken.joint_names, known, strict=True) if there]
         tcp = self.actions == "tcp"
         action = steps.actions[:, 0] if tcp else steps.targets[:, 0]
@@ -162,17 +161,6 @@ class _Writer:
             "observation.state": steps.measured[:-1, known].astype(np.float32),
             "action": action.astype(np.float32),
         }
-
-    def _agree(self, taken: Taken, columns: dict[str, np.ndarray]) -> None:
-        if abs(1.0 / taken.steps.dt - self.hz) > 1e-3:
-            raise BagError(f"'{taken.folder}' is at {1 / taken.steps.dt:g} Hz, others at {self.hz:g}; give --hz")
-        for name, feature in self.features.items():
-            shape = list(columns[name].shape[1:]) if name in columns else None
-            if shape != feature["shape"]:
-                raise BagError(
-                    f"'{taken.folder}': {name} is {shape}, in the episodes before it is {feature['shape']}; "
-                    "export them apart, or give one --size per camera"
-                )
 
     def _write(self, columns: dict[str, np.ndarray]) -> None:
         import pyarrow as pa

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from udvla_ros.errors import UdvlaError
 from udvla_ros.rollouts.bags import metadata
 from udvla_ros.rollouts.bags.episode import INSTRUCTION
 from udvla_ros.rollouts.bags.reader import Bag, episodes_in, what_is_broken
 from udvla_ros.rollouts.bags.topic import BagError
 
 WHOLE, BROKEN = "whole", "broken"
+
+
+def date_of(seconds: float) -> str:
+    """Return a time in s since 1970 as local date and time; a question mark where it is none."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else "?"
+    except (ValueError, OverflowError, OSError):
+        return "?"
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,9 @@ class Line:
 
     def text(self, width: int = 36) -> str:
         """Return the line for people."""
-        date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.began)) if self.began else "?"
-        words = self.instruction if len(self.instruction) <= width else self.instruction[: width - 1] + "…"
-        state = f"{self.state}: {self.reason}" if self.reason else self.state
+        date, words = date_of(self.began), " ".join(self.instruction.split())
+        words = words if len(words) <= width else words[: width - 1] + "…"
+        state = f"{self.state}: {' '.join(self.reason.split())}" if self.reason else self.state
         return (
             f"{date:19}  {self.seconds:6.1f} s  {self.size / 1e6:7.1f} MB  {self.outcome or '-':11}  "
             f"{words or '-':{width}}  {self.bundle or '-':16}  {state:5}  {self.folder}"
@@ -56,36 +66,53 @@ def list_episodes(folder: Path) -> list[Line]:
 
 def line_of(folder: Path) -> Line:
     """Return an episode's line; of a broken one what ``metadata.yaml`` still tells."""
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    told = Told()
     reason = what_is_broken(folder)
-    if not reason:
-        try:
+    try:
+        if not reason:
             with Bag(folder) as bag:
-                told = metadata.read(folder)
-                if told.count != bag.count:
-                    reason = f"metadata.yaml counts {told.count} messages, the files hold {bag.count}"
-                labels, began, length = bag.labels, bag.start * 1e-9, bag.duration
-                instruction = labels.get("instruction") or _instruction(bag)
-        except BagError as error:
-            reason = str(error)
+                counted = metadata.read(folder).count
+                if counted != bag.count:
+                    reason = f"metadata.yaml counts {counted} messages, the files hold {bag.count}"
+                told = Told(bag.labels, bag.start * 1e-9, bag.duration, bag.labels.get("instruction") or _said(bag))
+    except UdvlaError as error:
+        reason = str(error)
+    except Exception as error:  # one odd bag must not end the list of the others
+        reason = f"{type(error).__name__}: {error}"
     if reason:
-        labels, began, length = _what_is_told(folder)
-        instruction = labels.get("instruction", "")
+        told = _what_is_told(folder)
+    labels = told.labels
     return Line(
-        str(folder), began, length, instruction, labels.get("outcome", ""),
-        labels.get("bundle") or labels.get("bundle_hash", "")[:12], size, BROKEN if reason else WHOLE, reason,
+        str(folder), told.began, told.seconds, told.instruction, labels.get("outcome", ""),
+        labels.get("bundle") or labels.get("bundle_hash", "")[:12], _size(folder), BROKEN if reason else WHOLE, reason,
     )  # fmt: skip
 
 
-def _what_is_told(folder: Path) -> tuple[dict[str, str], float, float]:
+class Told(NamedTuple):
+    """What a bag says of itself; times in s."""
+
+    labels: Mapping[str, str] = {}
+    began: float = 0.0
+    seconds: float = 0.0
+    instruction: str = ""
+
+
+def _size(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    except OSError:
+        return 0
+
+
+def _what_is_told(folder: Path) -> Told:
     try:
         told = metadata.read(folder)
     except BagError:
-        return {}, 0.0, 0.0
-    return told.custom, told.start * 1e-9, told.duration * 1e-9
+        return Told()
+    return Told(told.custom, told.start * 1e-9, told.duration * 1e-9, told.custom.get("instruction", ""))
 
 
-def _instruction(bag: Bag) -> str:
+def _said(bag: Bag) -> str:
     said = [message.data for _, _, message in bag.read(INSTRUCTION)]
     return said[-1] if said else ""
 

@@ -46,12 +46,15 @@ class BagMetadata:
 
 
 def profiles(text: str) -> list[dict[str, Any]]:
-    """Return the QoS profiles of a channel's ``offered_qos_profiles``, policies by name."""
-    found = yaml.safe_load(text) if text else []
+    """Return the QoS profiles of a channel's ``offered_qos_profiles``, policies by name; none of what is no such."""
+    try:
+        found = yaml.safe_load(text) if text else []
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        return []
     return [
         {key: POLICIES[key].get(value, "unknown") if key in POLICIES and isinstance(value, int) else value
          for key, value in profile.items()}
-        for profile in found or []
+        for profile in (found if isinstance(found, list) else []) if isinstance(profile, dict)
     ]  # fmt: skip
 
 
@@ -119,22 +122,26 @@ def read(folder: Path) -> BagMetadata:
             qos = told.get("offered_qos_profiles") or ""
             text = qos if isinstance(qos, str) else yaml.safe_dump(qos)
             topics.append(
-                Topic(told["name"], told["type"], text, told.get("type_description_hash", ""), row["message_count"])
+                Topic(
+                    str(told["name"]), str(told["type"]), text, str(told.get("type_description_hash", "")),
+                    int(row["message_count"]),
+                )
             )
         return BagMetadata(
             topics=topics,
             files=[
                 Storage(
-                    f["path"], f["starting_time"]["nanoseconds_since_epoch"], f["duration"]["nanoseconds"],
-                    f["message_count"],
+                    str(f["path"]), int(f["starting_time"]["nanoseconds_since_epoch"]),
+                    int(f["duration"]["nanoseconds"]), int(f["message_count"]),
                 )
                 for f in found.get("files") or []
             ],
-            start=found["starting_time"]["nanoseconds_since_epoch"],
-            duration=found["duration"]["nanoseconds"],
-            count=found["message_count"],
+            start=int(found["starting_time"]["nanoseconds_since_epoch"]),
+            duration=int(found["duration"]["nanoseconds"]),
+            count=int(found["message_count"]),
             custom={str(k): str(v) for k, v in (found.get("custom_data") or {}).items()},
-            distro=found.get("ros_distro", ""),
+            distro=str(found.get("ros_distro", "")),
         )  # fmt: skip
-    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise BagError(f"'{path}' cannot be read ({error}): udvla bag repair {folder}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        cause = " ".join(str(error).split())
+        raise BagError(f"'{path}' cannot be read ({cause}): udvla bag repair {folder}") from error

@@ -7,24 +7,34 @@ the definitions that the file carries. What is decoded has the fields of the ROS
 from __future__ import annotations
 
 import json
+import os
+import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from mcap.exceptions import McapError
-from mcap.reader import McapReader, make_reader
-from mcap.records import Channel, Schema
+from mcap.reader import McapReader, NonSeekingReader, SeekingReader
+from mcap.records import Channel, Schema, Statistics
+from mcap.summary import Summary
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from udvla_ros.rollouts.bags.topic import METADATA, BagError, Topic
 
 MAGIC = b"\x89MCAP0\r\n"
 SUFFIX = ".mcap"
+FOREIGN = {  # what rosbag2 also writes, by the ends of names
+    ".mcap.zstd": "compressed by rosbag2 (file, zstd)", ".db3.zstd": "compressed by rosbag2 (file, zstd)",
+    ".db3": "recorded as sqlite3",
+}  # fmt: skip
+ZSTD = b"\x28\xb5\x2f\xfd"
 CUSTOM = "udvla_ros"  # the MCAP metadata record with the episode's labels
+
+
+Messages = Callable[[list[str] | None, int | None], Iterator[Any]]  # of one file: topics, ns from which on
 
 
 @dataclass(frozen=True)
@@ -66,29 +76,37 @@ def header_stamp(data: bytes) -> float:
 
 def ends_whole(path: Path) -> bool:
     """Return whether an MCAP file has both its beginning and its end."""
-    if path.stat().st_size < 2 * len(MAGIC):
-        return False
     with path.open("rb") as handle:
+        if os.fstat(handle.fileno()).st_size < 2 * len(MAGIC):
+            return False
         first = handle.read(len(MAGIC))
         handle.seek(-len(MAGIC), 2)
         return first == handle.read() == MAGIC
 
 
 def episodes_in(folder: Path) -> list[Path]:
-    """Return the folders at or below ``folder`` that hold an MCAP file, sorted by path.
+    """Return the folders at or below ``folder`` that hold a bag of whatever storage, sorted by path.
 
     Raises:
         BagError: there is no such folder.
     """
     if not folder.is_dir():
         raise BagError(f"'{folder}' is not a folder; name a recorded episode, or the folder that holds them")
-    return sorted({path.parent for path in folder.rglob(f"*{SUFFIX}")})
+    closed: list[Path] = []
+    found = {
+        Path(where)
+        for where, _, names in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)))
+        if any(name.endswith((SUFFIX, *FOREIGN)) for name in names)
+    }
+    return sorted(found.union(closed))
 
 
 def what_is_broken(folder: Path) -> str:
-    """Return in a few words why a bag is not whole; empty if it is."""
-    files = storage_files(folder)
-    cut = [path.name for path in files if not ends_whole(path)]
+    """Return in a few words why a bag is not whole or not readable here; empty if it is."""
+    try:
+        cut = [path.name for path in storage_files(folder) if not ends_whole(path)]
+    except BagError as error:
+        return str(error)
     if cut:
         return f"{', '.join(cut)} has no end: the recording was cut off"
     if not (folder / METADATA).is_file():
@@ -99,21 +117,55 @@ def what_is_broken(folder: Path) -> str:
 def _mapping(text: str) -> dict[str, str]:
     try:
         said = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {str(k): str(v) for k, v in said.items()} if isinstance(said, dict) else {}
 
 
-def storage_files(folder: Path) -> list[Path]:
-    """Return a bag's MCAP files in order.
+def storage_files(folder: str | Path) -> list[Path]:
+    """Return a bag's MCAP files, numbers in their names counted: ``x_10`` comes after ``x_2``.
 
     Raises:
-        BagError: there are none.
+        BagError: there are none, one cannot be opened, or they are stored in a way that is not read here.
     """
-    files = sorted(Path(folder).glob(f"*{SUFFIX}")) if Path(folder).is_dir() else []
+    folder = Path(folder)
+    try:
+        names = sorted(os.listdir(folder), key=lambda name: [part.zfill(20) for part in re.split(r"(\d+)", name)])
+    except OSError as error:
+        raise BagError(f"'{folder}' cannot be read: {error.strerror}; name a recorded episode") from None
+    files = [folder / name for name in names if name.endswith(SUFFIX) and not (folder / name).is_dir()]
+    for name in names:
+        for ending, stored in FOREIGN.items():
+            if not files and name.endswith(ending):
+                raise BagError(convert_line(folder, stored))
     if not files:
         raise BagError(f"no *{SUFFIX} in '{folder}'; name the folder of one recorded episode")
+    for path in files:
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            gone = path.is_symlink() and not path.exists()
+            mend = f"it links to {os.readlink(path)}, which is not here; fetch it" if gone else error.strerror
+            raise BagError(f"'{path}' cannot be read: {mend}") from None
+    told = re.search(rb"compression_mode: ['\"]?(\w+)", _beginning(folder / METADATA))
+    if told and told[1].upper() == b"MESSAGE":
+        raise BagError(convert_line(folder, "compressed by rosbag2 (message, zstd)"))
     return files
+
+
+def convert_line(folder: Path, stored: str) -> str:
+    """Return the line for a bag that only rosbag2 reads, with the mend."""
+    return (
+        f"'{folder}' is {stored}: ros2 bag convert -i {folder} -o options.yaml, with "
+        "output_bags: [{uri: NEW_FOLDER, storage_id: mcap, all_topics: true}] in options.yaml"
+    )
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        return path.read_bytes()[: 1 << 20]
+    except OSError:
+        return b""
 
 
 @cache
@@ -132,6 +184,13 @@ def decode(kind: str, data: bytes, definition: str = "") -> Any:
     if kind not in store.types and definition:
         store.register(get_types_from_msg(definition, kind))
     return store.deserialize_cdr(data, kind)
+
+
+def _indexed(summary: Summary, told: Statistics) -> bool:
+    """Return whether an index leads to every message: chunks are listed, and what stands in them is named."""
+    channels, schemas = summary.channels, summary.schemas
+    named = all(n in channels and channels[n].schema_id in {0, *schemas} for n in told.channel_message_counts)
+    return named and told.chunk_count == len(summary.chunk_indexes) and bool(summary.chunk_indexes)
 
 
 class Bag:
@@ -158,34 +217,58 @@ class Bag:
         self.labels: dict[str, str] = {}
         self.definitions: dict[str, str] = {}
         self._stack = ExitStack()
-        self._readers: list[McapReader] = []
-        self.spans: list[Span] = []
-        try:
-            for path in self.files:
-                self.spans.append(self._open(path))
-        except (McapError, ValueError, OSError) as error:
-            self.close()
-            raise BagError(f"'{path}' cannot be read ({error}): udvla bag repair {self.folder}") from error
+        opened: list[tuple[Span, Path, Messages]] = []
+        for path in self.files:
+            try:
+                span, messages = self._open(path)
+            except Exception as error:  # whatever the parser stumbles over, the file is what is wrong
+                self.close()
+                raise BagError(f"'{path}' cannot be read ({error}): udvla bag repair {self.folder}") from error
+            opened.append((span, path, messages))
+        opened.sort(key=lambda one: one[0].start if one[0].count else 0)  # whatever the files are called
+        self.spans, self.files = [one[0] for one in opened], [one[1] for one in opened]
+        self._messages = [one[2] for one in opened]
         self.labels |= self._labels_beside()
         self._renamed = _mapping(self.labels.get("topics", ""))
         filled = [span for span in self.spans if span.count]
         self.start = min((span.start for span in filled), default=0)
         self.end = max((span.end for span in filled), default=0)
 
-    def _open(self, path: Path) -> Span:
-        reader = make_reader(self._stack.enter_context(path.open("rb")))
-        self._readers.append(reader)
+    def _open(self, path: Path) -> tuple[Span, Messages]:
+        handle = self._stack.enter_context(path.open("rb"))
+        reader: McapReader = SeekingReader(handle, validate_crcs=True)
         summary = reader.get_summary()
-        if summary is None or summary.statistics is None:
-            raise ValueError("it has no summary")
+        told = summary.statistics if summary else None
+        if summary is None or told is None or not _indexed(summary, told):
+            return self._open_whole(handle)
         for number, channel in summary.channels.items():
-            count = summary.statistics.channel_message_counts.get(number, 0)
+            count = told.channel_message_counts.get(number, 0)
             self._note(channel, summary.schemas.get(channel.schema_id), count)
         for record in reader.iter_metadata():
             if record.name == CUSTOM:
                 self.labels |= record.metadata
-        statistics = summary.statistics
-        return Span(statistics.message_start_time, statistics.message_end_time, statistics.message_count)
+
+        def messages(topics: list[str] | None, start: int | None) -> Iterator[Any]:
+            return reader.iter_messages(topics=topics, starting_at=start)
+
+        return Span(told.message_start_time, told.message_end_time, told.message_count), messages
+
+    def _open_whole(self, handle: IO[bytes]) -> tuple[Span, Messages]:
+        """Open a file without an index, or with one that says too little: it is read from end to end."""
+
+        def begun() -> NonSeekingReader:
+            handle.seek(0)
+            return NonSeekingReader(handle, validate_crcs=True)
+
+        for record in begun().iter_metadata():
+            if record.name == CUSTOM:
+                self.labels |= record.metadata
+        count, start, end = 0, 0, 0
+        for schema, channel, message in begun().iter_messages(log_time_order=False):
+            self._note(channel, schema, 1)
+            start = min(start, message.log_time) if count else message.log_time
+            count, end = count + 1, max(end, message.log_time)
+        return Span(start, end, count), lambda topics, start: begun().iter_messages(topics, starting_at=start)
 
     def _labels_beside(self) -> dict[str, str]:
         """Return the labels of ``metadata.yaml``: an episode may be labelled when its file is long closed."""
@@ -204,6 +287,8 @@ class Bag:
                 channel.metadata.get("topic_type_hash", ""),
             ),
         )  # fmt: skip
+        if known.type != kind:
+            raise ValueError(f"{channel.topic} is {known.type} and {kind}")
         known.count += count
 
     def __enter__(self) -> Bag:
@@ -262,13 +347,13 @@ class Bag:
         chosen = None if topics is None else list(topics)
         if chosen == []:
             return
-        for path, reader in zip(self.files, self._readers, strict=True):
+        for path, messages in zip(self.files, self._messages, strict=True):
             try:
-                for _, channel, message in reader.iter_messages(topics=chosen, starting_at=start):
+                for _, channel, message in messages(chosen, start):
                     yield Raw(
                         channel.topic, message.log_time, message.publish_time, message.sequence, message.data
                     )
-            except (McapError, ValueError, RuntimeError, EOFError) as error:
+            except Exception as error:  # as above
                 raise BagError(f"'{path}' is damaged ({error}): udvla bag repair {self.folder}") from error
 
     def read(self, *names: str) -> Iterator[tuple[str, float, Any]]:
@@ -289,5 +374,7 @@ class Bag:
         kind = self.topics[raw.topic].type
         try:
             return decode(kind, raw.data, self.definitions.get(kind, ""))
-        except Exception as error:  # whatever the parser stumbles over, the bag is what is wrong
+        except Exception as error:  # as above
+            if raw.data.startswith(ZSTD):
+                raise BagError(convert_line(self.folder, "compressed by rosbag2 (message, zstd)")) from None
             raise BagError(f"'{self.folder}': a message of {raw.topic} is not {kind} ({error})") from error

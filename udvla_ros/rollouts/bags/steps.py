@@ -7,7 +7,7 @@ but the spacing of the pictures, by half of its period at most.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -95,9 +95,30 @@ def take_steps(
     )
 
 
+def by_sentence(steps: Steps, sentences: Sequence[tuple[float, str]]) -> Iterator[tuple[Steps, str]]:
+    """Yield the steps under each sentence, and the sentence; labels that reach into the next one's time are left out.
+
+    Args:
+        sentences: from when on (s) which holds.
+    """
+    reach = steps.targets.shape[1] * steps.dt
+    for (begin, sentence), (end, _) in pairwise([*sentences, (np.inf, "")]):
+        inside = np.flatnonzero((steps.time[:-1] >= begin) & (steps.time[:-1] + reach <= end))
+        if len(inside) < (2 if len(sentences) > 1 else 1):
+            continue
+        a, b = int(inside[0]), int(inside[-1]) + 1
+        frames, actions = slice(a, b + 1), slice(a, b)
+        yield Steps(
+            steps.dt, steps.time[frames], {name: pictures[frames] for name, pictures in steps.images.items()},
+            steps.measured[frames], steps.commanded[frames], steps.targets[actions], steps.actions[actions],
+            steps.tcp[frames],
+        ), sentence  # fmt: skip
+
+
 def control_hz(episode: RecordedEpisode) -> float:
     """Return the rate of the policy's chunks in an episode."""
-    found = {round(1.0 / chunk["dt"], 6) for chunk in episode.chunks if chunk.get("dt")}
+    rows = [chunk.get("dt") for chunk in episode.chunks]
+    found = {round(1.0 / dt, 6) for dt in rows if isinstance(dt, (int, float)) and 1e-3 <= dt <= 1e3}
     if len(found) > 1:
         raise BagError(f"'{episode.bag.folder}' has chunks at {sorted(found)} Hz; choose one with --hz")
     return found.pop() if found else CONTROL_HZ
