@@ -43,6 +43,21 @@ settings.register_profile("thorough", settings.get_profile("repository"))
 settings.load_profile("repository")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note how many examples a fuzzer makes; the note travels with the report, from other processes too."""
+    count = getattr(getattr(item, "function", None), "fuzz_examples", 0)
+    if count:
+        item.user_properties.append(("fuzz_examples", count))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many examples the fuzzers made."""
+    reports = terminalreporter.stats.get("passed", [])
+    counts = [value for r in reports if r.when == "call" for key, value in r.user_properties if key == "fuzz_examples"]
+    if counts:
+        terminalreporter.write_line(f"fuzzed: {sum(counts)} examples at {len(counts)} boundaries, no traceback")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout under test."""
