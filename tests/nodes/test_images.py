@@ -119,7 +119,7 @@ def test_refusals_name_the_topic_and_the_mend(message, said):
 
 def test_refuses_a_broken_jpeg():
     for data in (b"", b"not a picture"):
-        with pytest.raises(ObservationError, match=r"wrist: .* cannot be decoded"):
+        with pytest.raises(ObservationError, match=r"wrist: .* are no whole picture"):
             images.compressed_to_rgb(SimpleNamespace(format="jpeg", data=data), "wrist")
 
 

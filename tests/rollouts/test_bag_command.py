@@ -101,7 +101,7 @@ def test_export_to_lerobot(bags, tmp_path):
 @pytest.mark.parametrize(
     "words, line",
     [
-        (["list", "/nowhere"], "is not a folder"), (["check", "EMPTY"], "no *.mcap"),
+        (["list", "/nowhere"], "is not a folder"), (["check", "EMPTY"], "no bag at or below"),
         (["report", "BROKEN"], "udvla bag repair"), (["replay", "GOOD", "--bundle", "x"], "does not tell"),
     ],
 )  # fmt: skip

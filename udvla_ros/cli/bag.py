@@ -34,7 +34,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     _robot(parser)
     parser.add_argument("--out", type=Path, help="folder of the pictures (default: runs/bag/TIME)")
 
-    parser = _verb(verbs, "export", "write episodes for training, or a LeRobotDataset v3; exit code 1: some not fit", run_export)
+    parser = _verb(verbs, "export", "write episodes for training; exit code 1 where some were not fit", run_export)
     _episodes(parser)
     _robot(parser)
     parser.add_argument("--to", choices=("episodes", "lerobot"), default="episodes", help="default: %(default)s")

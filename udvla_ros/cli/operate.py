@@ -47,8 +47,13 @@ def register_say(subparsers: argparse._SubParsersAction) -> None:
 
 def run_say(args: argparse.Namespace) -> int:
     """Publish the sentence and say what comes next."""
-    sentence = " ".join(args.sentence)
+    from udvla_ros.policy.words import means_hold, one_line
+
+    sentence = one_line(" ".join(args.sentence))
     with _joined(args) as operator:
+        if means_hold(sentence):
+            print(operator.trigger("arbiter_node/hold") or "the arm comes to rest: udvla engage goes on")
+            return 0
         heard = operator.say(sentence)
     print(f"said '{sentence}' to {heard} node(s); the arm moves once the policy has it: udvla engage")
     return 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from udvla_ros.doctor.report import Finding, fail, ok, warn
 from udvla_ros.doctor.snapshot import Snapshot
 from udvla_ros.errors import UdvlaError
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.policy import contract
+from udvla_ros.rollouts.frames import shaped
 
 
 def check(robot: RobotDescription, seen: Snapshot, config: Any) -> list[Finding]:
@@ -28,6 +31,13 @@ def check(robot: RobotDescription, seen: Snapshot, config: Any) -> list[Finding]
     for view in getattr(config, "views", ()):
         camera = seen.cameras.get(view.name)
         for width, height in sorted(camera.sizes) if camera is not None else ():
+            entry, blank = robot.cameras[view.name], np.zeros((height, width, 3), np.uint8)
+            try:
+                if not getattr(getattr(config, "images", None), "squash", False):
+                    shaped(blank, view.name, view.height, view.width, entry)
+            except UdvlaError as error:
+                cause, _, mend = str(error).partition("; ")
+                found.append(fail("bundle", cause, mend))
             if width < view.width or height < view.height:
                 found.append(
                     warn(

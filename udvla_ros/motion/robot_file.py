@@ -19,6 +19,7 @@ CONTROLLERS = (
     "forward_command_controller",
 )
 GRIPPERS = ("joint_trajectory", "gripper_command", "parallel_gripper_command", "forward_command")
+FITS = ("exact", "crop", "pad", "stretch")  # to a bundle's size, see udvla_ros.rollouts.frames
 COLOURS = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")  # encodings that a policy can see with
 
 
@@ -107,6 +108,8 @@ CAMERA = mapping(
         "topic": topic,
         "encoding": text(*COLOURS),
         "hz": number(above=0.0, high=1e4),
+        "crop": several(number(0, 1e5, whole=True), 4, 4),  # [x, y, width, height], px of the picture as it comes
+        "fit": text(*FITS),
     },
     required=("topic",),
 )

@@ -81,6 +81,10 @@ class ArbiterNode(Node):
         self._publish_mode()
         runtime.announce_ready(self, f"{self.robot.name}, commands on {self.robot.topics['command']}{self._suffix}")
 
+    def fault(self, line: str) -> None:
+        """Stop: something in here failed, and what state it left is not known."""
+        self.arbiter.stop(f"a fault in arbiter_node: {line}", runtime.now(self))
+
     def _options(self) -> ArbiterOptions:
         options = ArbiterOptions.of(self.robot)
         return replace(

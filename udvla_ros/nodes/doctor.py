@@ -40,6 +40,7 @@ from udvla_ros.doctor.snapshot import (
 from udvla_ros.errors import ObservationError
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import images, runtime
+from udvla_ros.rollouts.frames import cropped
 
 FINDING = 4.0  # s that nodes may take to be found; found earlier, the look begins earlier
 ANSWER = 2.0  # s that a service may take
@@ -197,10 +198,10 @@ class Doctor:
         camera = self._seen.cameras[name]
         self._note(camera, message.header.stamp, info)
         try:
-            if isinstance(message, CompressedImage):
-                encoding, pixels = message.format, images.compressed_to_rgb(message, topic)
-            else:
-                encoding, pixels = message.encoding, images.to_rgb(message, topic)
+            entry = self.robot.cameras[name]
+            encoding = message.format if isinstance(message, CompressedImage) else message.encoding
+            pixels = images.message_to_rgb(message, topic, entry.get("encoding", ""))
+            pixels = cropped(pixels, name, entry)
         except ObservationError as error:
             camera.problem = str(error)
             return
@@ -306,7 +307,7 @@ def joined(
 ) -> Iterator[Doctor]:
     """Join the graph of this process's ROS environment for the length of a block."""
     context = rclpy.Context()
-    rclpy.init(context=context)
+    runtime.init(context=context)
     doctor = Doctor(robot, namespace, remaps, context)
     try:
         yield doctor

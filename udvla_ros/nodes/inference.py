@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -40,6 +41,7 @@ class Settings:
 
     ``execute_steps`` of a chunk are played before the observation of the next one is taken. ``cut`` plays a chunk up to
     its first unreachable step, if that is still to come, instead of refusing it whole.
+    ``refused`` says why the instruction is none to act on.
     """
 
     instruction: str
@@ -47,6 +49,7 @@ class Settings:
     execute_steps: int
     base_seed: int = 0
     cut: bool = False
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,7 @@ class InferenceLoop:
                     continue
                 self._due = result.stamp + result.execute
                 self._previous = result.chunk
-            self._on_result(result)
+            self._guarded(partial(self._on_result, result))  # to publish may fail too, at the end of a process say
 
     def _guarded(self, act: Callable[[], T]) -> T | None:
         """Return what ``act`` returns; None where it fails, which is told and does not end the thread."""
@@ -214,10 +217,8 @@ class InferenceLoop:
         begin = self._clock()
         self._tried = self._observations.newest() or self._tried
         settings = self._settings()
-        if not settings.instruction.strip():
-            raise ObservationRefused(
-                "instruction", "the instruction is empty; publish a sentence on 'instruction' or set the parameter"
-            )
+        if settings.refused:
+            raise ObservationRefused("instruction", settings.refused)
         frames = self._observations.take(begin)
         if frames.stamp < self._valid_from:
             raise ObservationRefused("stale", "no image has come since the policy was engaged; are the cameras on?")

@@ -234,7 +234,7 @@ def _mapping(text: str | None) -> dict[str, Any]:
 def joined(namespace: str = "") -> Iterator[Operator]:
     """Join the graph of this process's ROS environment for the length of a block."""
     context = rclpy.Context()
-    rclpy.init(context=context)
+    runtime.init(context=context)
     operator = Operator(namespace, context)
     try:
         yield operator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,10 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from udvla_ros.errors import UdvlaError
+from udvla_ros.errors import ConfigError, UdvlaError
+from udvla_ros.schema import meant
+
+OF_ROS = ("use_sim_time", "qos_overrides.", "start_type_description_service")  # every node has these
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ class Parameters:
         node.add_post_set_parameters_callback(self._after_set)
         for entry in table:
             node.declare_parameter(entry.name, entry.default, entry.descriptor())
+        for name in node._parameter_overrides:
+            if not node.has_parameter(name) and not name.startswith(OF_ROS):
+                raise ConfigError(f"{node.get_name()}: {name} is not one of its parameters; {meant(name, self._table)}")
 
     def __getitem__(self, name: str) -> Any:
         return self._node.get_parameter(name).value
@@ -71,6 +78,8 @@ class Parameters:
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
         new = {p.name: p.value for p in parameters if p.name in self._table}
         for name, value in new.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                return SetParametersResult(successful=False, reason=f"{name} is {value}; give a finite number")
             choices = self._table[name].choices
             if choices and value not in choices:
                 return SetParametersResult(

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -39,9 +39,10 @@ from udvla_ros.nodes.policy_parts import (
     make_observation,
     remote_policy,
 )
-from udvla_ros.policy import contract
+from udvla_ros.policy import contract, words
 from udvla_ros.policy.knobs import KNOBS, differences, parameters_of
 from udvla_ros.policy.observe import CommandHistory, ObservationBuffer
+from udvla_ros.rollouts import frames
 
 RECENT = 2.0  # s for which a refusal colours the diagnostics
 WAITS_QUIETLY = 5.0  # s that cameras and arbiter may take to be found
@@ -58,7 +59,7 @@ class Remote(Protocol):
     def close(self) -> None: ...
 
 
-class PolicyNode(LifecycleNode):
+class PolicyNode(runtime.GuardedLifecycle):
     """The policy in the graph.
 
     Args:
@@ -93,7 +94,7 @@ class PolicyNode(LifecycleNode):
         self._rates = {"chunks": Rate(5.0)}
         self._inputs: list[Any] = []
         self.parameters = Parameters(self, TABLE, check=self._check, changed=self._on_parameters)
-        self._instruction = self.parameters["instruction"]
+        self._instruction = words.one_line(self.parameters["instruction"])
         self._out = PolicyOutput(self)
         self._foresight = Foresight(self, self.parameters.values, self._on_alarm)
         self._diagnostics = Diagnostics(self, self.parameters["bundle"], self._report)
@@ -103,8 +104,10 @@ class PolicyNode(LifecycleNode):
         """Load, check that bundle and robot fit, warm up."""
         try:
             self._configure()
-        except UdvlaError as error:
-            self._failure = str(error)
+        except Exception as error:  # rclpy would swallow it; torch may be missing, a file of the bundle broken
+            self._failure = runtime.one_line(error)
+            if not isinstance(error, (UdvlaError, ModuleNotFoundError)):
+                self.get_logger().debug("".join(traceback.format_exception(error)))
             self.get_logger().error(self._failure)
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
@@ -129,6 +132,9 @@ class PolicyNode(LifecycleNode):
         policy.warm_up(options, runs=1)
         warm = time.perf_counter()
         self._policy, self._robot, self._cameras = policy, robot, cameras
+        squashed = getattr(getattr(policy.config, "images", None), "squash", False)  # the bundle takes any shape
+        views = () if squashed else getattr(policy.config, "views", ())
+        self._shapes = {view.name: (view.height, view.width) for view in views}
         self._observations = ObservationBuffer(cameras, contract.guards_of(robot))
         self._history = CommandHistory(len(robot.joints))
         self._rates |= {name: Rate() for name in cameras}
@@ -142,7 +148,7 @@ class PolicyNode(LifecycleNode):
             lambda options: policy.warm_up(options, runs=1),
         )  # fmt: skip
         self._listen()
-        self._warn_of_unknown_words()
+        self._tell_meaning()
         self.get_logger().info(
             f"bundle '{policy.config.name}' on {values['server'] or values['device']}: cameras {', '.join(cameras)}, "
             f"{policy.config.action_space}, chunks of {policy.config.chunk} at {policy.config.control_hz} Hz; "
@@ -229,13 +235,16 @@ class PolicyNode(LifecycleNode):
         self._inputs += [
             self.create_subscription(JointState, "arbiter/command", self._on_command, runtime.STATE_QOS),
             self.create_subscription(String, "arbiter/mode", self._on_mode, runtime.LATCHED_QOS),
-            self.create_subscription(String, "instruction", self._on_instruction, runtime.LATCHED_QOS),
+            *runtime.hear(self, String, "instruction", self._on_instruction),
         ]
 
     def _on_image(self, name: str, topic: str, message: Image | CompressedImage) -> None:
         self._rates[name].note(runtime.now(self))
         try:
-            pixels = images.message_to_rgb(message, topic)
+            entry = self._robot.cameras[name]
+            pixels = frames.cropped(images.message_to_rgb(message, topic, entry.get("encoding", "")), name, entry)
+            if name in self._shapes:
+                pixels = frames.shaped(pixels, name, *self._shapes[name], entry)
         except ObservationError as error:
             self._observations.spoil(name, str(error))
             return
@@ -268,21 +277,27 @@ class PolicyNode(LifecycleNode):
         self._instruct(message.data)
 
     def _instruct(self, text: str) -> None:
+        text = words.one_line(text)
         if text == self._instruction:
             return
         self._instruction = text
-        self.get_logger().info(f"instruction: {text}")
-        self._warn_of_unknown_words()
+        self.get_logger().info(f"instruction: {words.shown(text)}")
+        self._tell_meaning()
         if self._loop is not None:
             self._loop.restart()
 
-    def _warn_of_unknown_words(self) -> None:
-        self._unknown = []
-        if self._policy is None or not self._instruction.strip():
-            return
-        self._unknown = self._policy.unknown_words(self._instruction)
-        if self._unknown:
-            self.get_logger().warning(f"the bundle never saw the words: {', '.join(self._unknown)}")
+    def _meaning(self) -> words.Meaning:
+        return words.meaning(self._instruction, self._unknown)
+
+    def _tell_meaning(self) -> None:
+        """Say what is odd about the sentence; one that means hold gives the arm back at once."""
+        said = self._instruction
+        self._unknown = self._policy.unknown_words(said) if self._policy is not None and said.strip() else []
+        meaning = self._meaning()
+        if meaning.hold:
+            self._foresight.hand_over(meaning.refused)
+        elif self._policy is not None and self._instruction and (meaning.refused or meaning.said):
+            self.get_logger().warning(meaning.refused or meaning.said)
 
     def _decide(self) -> None:
         """Run inference only while it is wanted; what was computed for another mode is dropped."""
@@ -313,6 +328,7 @@ class PolicyNode(LifecycleNode):
             execute_steps=values["execute_steps"] or max(1, self._policy.config.chunk // 2),
             base_seed=values["base_seed"],
             cut=values["cut_unreachable"],
+            refused=self._meaning().refused,
         )
 
     # -- out, in the inference thread --------------------------------------------------------------------
@@ -351,6 +367,8 @@ class PolicyNode(LifecycleNode):
             self._diagnostics.publish()
 
     def _on_bug(self, error: Exception) -> None:
+        if not self.context.ok():
+            return  # the process ends, and what is published then fails
         self._on_refusal("bug", f"{type(error).__name__}: {error}")
         self.get_logger().error("".join(traceback.format_exception(error)), throttle_duration_sec=5.0)
 

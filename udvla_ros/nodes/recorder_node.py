@@ -119,8 +119,7 @@ class RecorderNode(Node):
         if not self._idle.wait(SAVE_WAIT):
             response.message = f"still saving {response.message}; see ~/status"
             return response
-        response.success = not self._last.get("error")
-        response.message = self._last.get("error") or self._last.get("folder") or response.message
+        response.success, response.message = self._fit(self._last.get("folder") or response.message)
         return response
 
     # -- what the services and the automatic do, under the lock --------------------------------------------
@@ -206,7 +205,14 @@ class RecorderNode(Node):
             return False, str(error)
         self._last["outcome"] = outcome
         self._publish_status()
-        return True, f"{folder}: {outcome}"
+        return self._fit(f"{folder}: {outcome}")
+
+    def _fit(self, said: str) -> tuple[bool, str]:
+        """Return whether the last recording is one to learn from, and ``said`` or why it is not."""
+        trouble = self._last.get("error") or (
+            f"{self._last['dropped']} messages dropped" if self._last.get("dropped") else ""
+        )
+        return not trouble, f"{said}, but not fit to learn from: {trouble}" if trouble else said
 
     def _become(self, event: str) -> None:
         state = after(self._state, event)

@@ -7,20 +7,28 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Time
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 
 from udvla_ros.bringup import PARENT_VARIABLE, READY
-from udvla_ros.errors import UdvlaError
+from udvla_ros.errors import ConfigError, UdvlaError
 
+RCLError = rclpy_implementation.RCLError
+MOST_DOMAIN = 232  # beyond it there are no ports
 # The newest image is the only one worth having, and a lost one is not worth waiting for.
 CAMERA_QOS = QoSProfile(
     depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
@@ -68,6 +76,65 @@ def announce_ready(node: Node, text: str) -> None:
     node.get_logger().info(f"{READY} {text}")
 
 
+def one_line(error: BaseException) -> str:
+    """Return what an error says as one line, and of what kind it is where it is none of ours."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        from udvla_ros.cli.main import missing_module_line
+
+        return missing_module_line(error) or str(error)
+    said = " ".join(str(error).partition(", at /")[0].split())
+    return said if isinstance(error, UdvlaError) else f"{type(error).__name__}: {said}"
+
+
+def domain_trouble(text: str) -> str:
+    """Return what is wrong with a ROS_DOMAIN_ID with which no process can join anything, or nothing."""
+    if not text or (text.isascii() and text.isdigit() and int(text) <= MOST_DOMAIN):
+        return ""
+    return f"ROS_DOMAIN_ID is '{text}'; use 0 to 101: higher ports collide, and beyond {MOST_DOMAIN} there are none"
+
+
+def init(args: Sequence[str] | None = None, context: rclpy.Context | None = None) -> None:
+    """Begin with ROS; what is wrong with the environment or the arguments is one line.
+
+    Raises:
+        ConfigError: the domain, the folder of logs, a parameter file or an argument is not usable.
+    """
+    trouble = domain_trouble(os.environ.get("ROS_DOMAIN_ID", ""))
+    if trouble:
+        raise ConfigError(trouble)
+    if not any(os.environ.get(name) for name in ("HOME", "ROS_HOME", "ROS_LOG_DIR")):
+        raise ConfigError("neither HOME nor ROS_LOG_DIR is set; name a folder for logs: ROS_LOG_DIR=/var/log/udvla")
+    try:
+        rclpy.init(args=None if args is None else list(args), context=context)
+    except Exception as error:  # whatever rcl objects to, it is what this process was started with
+        raise ConfigError(f"ROS cannot start: {one_line(error)}; mend what follows --ros-args") from None
+
+
+def hear(node: Node, kind: type, topic: str, heard: Callable[[Any], object]) -> list[Subscription]:
+    """Subscribe to what an operator says, latched or not (Foxglove, rosbridge, ``ros2 topic pub``); each word once."""
+    seen: deque[tuple[int, str]] = deque(maxlen=16)
+
+    def once(message: Any, info: Any) -> None:
+        word = (info["source_timestamp"], str(message))
+        if word not in seen:
+            seen.append(word)
+            heard(message)
+
+    return [node.create_subscription(kind, topic, once, qos, event_callbacks=quiet()) for qos in (LATCHED_QOS, ANY_QOS)]
+
+
+class GuardedLifecycle(LifecycleNode):
+    """A lifecycle node that refuses a transition which its state does not have, and lives on."""
+
+    def _LifecycleNodeMixin__change_state(self, transition: int) -> TransitionCallbackReturn:
+        state = self._state_machine.current_state[1]
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition)
+        except RCLError as error:
+            self.get_logger().warning(f"no transition {transition} from state {state}: {one_line(error)}")
+            return TransitionCallbackReturn.FAILURE
+
+
 def run(
     make: Callable[[], Node], *, threads: int = 1, args: Sequence[str] | None = None, every: float | None = None
 ) -> int:
@@ -78,26 +145,24 @@ def run(
 
     Returns the exit code: 0, or 2 after the one line of a :class:`UdvlaError` or of a parameter out of range.
     """
-    rclpy.init(args=None if args is None else list(args))
+    try:
+        init(args)
+    except ConfigError as error:
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
     _end_with_bringup()
     executor: Executor = MultiThreadedExecutor(threads) if threads > 1 else SingleThreadedExecutor()
     node: Node | None = None
     try:
         node = make()
         executor.add_node(node)
-        if every is None:
-            executor.spin()
-        else:
-            _pace(executor, node, every)
+        _spin(executor, node, every)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (UdvlaError, ParameterException) as error:
-        print(" ".join(str(error).split()), file=sys.stderr, flush=True)
-        return UdvlaError.exit_code
-    except Exception:
-        # The signal handler has shut the context down under a callback that was about to publish: no fault.
-        if rclpy.ok():
-            raise
+    except (UdvlaError, ModuleNotFoundError, ParameterException, NameValidationException, RCLError) as error:
+        if rclpy.ok() or not isinstance(error, RCLError):
+            print(one_line(error), file=sys.stderr, flush=True)
+            return UdvlaError.exit_code
     finally:
         # The executor leaves callbacks that it had already made and never ran; that is no news to anybody.
         warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
@@ -113,6 +178,28 @@ def run(
         rclpy.try_shutdown()
         signal.signal(signal.SIGINT, previous)
     return 0
+
+
+def _spin(executor: Executor, node: Node, every: float | None) -> None:
+    """Spin until the end. A callback that fails is logged and goes without an effect; the process lives on.
+
+    A node with a ``fault(line)`` is told, to do what is safe.
+    """
+    while executor.context.ok():
+        try:
+            if every is None:
+                executor.spin()
+            else:
+                _pace(executor, node, every)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            raise
+        except Exception as error:
+            # The signal handler may have shut the context down under a callback that was about to publish: no fault.
+            if not rclpy.ok():
+                return
+            told = "".join(traceback.format_exception(error))
+            node.get_logger().error(f"a callback failed, and was left: {told}", throttle_duration_sec=1.0)
+            getattr(node, "fault", lambda line: None)(one_line(error))
 
 
 def _pace(executor: Executor, node: Node, every: float) -> None:

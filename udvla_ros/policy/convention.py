@@ -65,7 +65,7 @@ def fitted(
     if not images.squash and abs(height * view.width - width * view.height) > 0.02 * width * view.height:
         raise ObservationError(
             f"camera {view.name} is {width}x{height} and the bundle wants the shape of "
-            f"{view.width}x{view.height}; crop it in the robot file"
+            f"{view.width}x{view.height}; write fit: crop (or pad, stretch) under cameras.{view.name} in the robot file"
         )
     if images.resize == "bicubic":
         return np.asarray(Image.fromarray(image).resize((view.width, view.height), Image.Resampling.BICUBIC))

@@ -19,9 +19,10 @@ import torch
 
 from udvla_ros.decoding.interface import DecodeOptions, Decoder, Foreseen
 from udvla_ros.decoding.registry import make_decoder
-from udvla_ros.errors import BundleError
+from udvla_ros.errors import BundleError, TokenError
 from udvla_ros.model.checkpoint import Bundle, BundleConfig
 from udvla_ros.model.runtime import RuntimeOptions
+from udvla_ros.policy import words
 from udvla_ros.policy.coherence import ahead, nearest
 from udvla_ros.policy.convention import binarised, fitted, physical
 from udvla_ros.policy.observation import Observation
@@ -150,11 +151,16 @@ class Policy:
         """Return the words this bundle never saw; a caller should warn about them."""
         return self.bundle.text.unknown_words(instruction)
 
+    def refuses(self, instruction: str) -> str:
+        """Return why there is nothing to act on in a sentence, or nothing; see :mod:`udvla_ros.policy.words`."""
+        return words.meaning(instruction, self.unknown_words(instruction) if instruction.strip() else ()).refused
+
     def warm_up(self, options: DecodeOptions | None = None, runs: int = 2) -> float:
         """Run on a grey observation until nothing is cold, pictures included; return the last run's total in ms."""
         options = options or self.options()
         images = {v.name: np.full((v.height, v.width, 3), 127, np.uint8) for v in self.config.views}
-        grey = Observation(images, self.bundle.text.decode([1]) or "go")
+        said = (self.bundle.text.decode([i]) for i in range(1, min(64, self.bundle.text.vocab_size)))
+        grey = Observation(images, next((word for word in said if not self.refuses(word)), "go"))
         chunk = self.infer(grey, options)
         for _ in range(runs - 1):
             chunk = self.infer(grey, options)
@@ -194,6 +200,10 @@ class Policy:
         """
         options = options or self.options()
         started = time.perf_counter()
+        for observation in observations:
+            refused = self.refuses(observation.instruction)
+            if refused:
+                raise TokenError(refused)
         rows = np.repeat(np.arange(len(observations)), options.samples)
         codes = {name: grids[rows] for name, grids in self._encode(observations).items()}
         text = [list(self._text_ids(observations[row].instruction)) for row in rows]

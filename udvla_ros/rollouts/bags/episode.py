@@ -20,6 +20,7 @@ from udvla_ros.motion.measured import Measured
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.rollouts.bags.reader import Bag, header_stamp, seconds
 from udvla_ros.rollouts.bags.topic import BagError
+from udvla_ros.rollouts.frames import cropped
 from udvla_ros.rollouts.images import message_to_rgb
 
 COMMAND, MODE, REASON = "arbiter/command", "arbiter/mode", "arbiter/mode_reason"
@@ -265,12 +266,14 @@ class RecordedEpisode:
         if topic is None:
             raise BagError(f"'{self.bag.folder}' has no images of camera '{camera}'")
         chosen = None if wanted is None else np.sort(np.asarray(wanted, float))
+        entry = self.robot.cameras[camera]
         for raw in self.bag.raw([topic]):
             stamp = header_stamp(raw.data)
             if chosen is not None and not _has(chosen, stamp):
                 continue
             try:
-                yield stamp, message_to_rgb(self.bag.decode(raw), topic, self.robot.cameras[camera].get("encoding", ""))
+                picture = message_to_rgb(self.bag.decode(raw), topic, entry.get("encoding", ""))
+                yield stamp, cropped(picture, camera, entry)
             except ObservationError as error:
                 raise BagError(f"'{self.bag.folder}': {error}") from error
 

@@ -191,7 +191,7 @@ def to_episode(taken: Taken) -> disk.Episode:
     }.items()}  # fmt: skip
     return disk.Episode(
         front=steps.images["front"], wrist=steps.images["wrist"], **as_float, instruction=taken.instruction,
-task=task, colour=colour, seed=seed if isinstance(seed, int) else UNKNOWN, attempt=0,
+        task=task, colour=colour, seed=seed if isinstance(seed, int) else UNKNOWN, attempt=0,
         success_step=count if taken.outcome == "success" else UNKNOWN, labelled=count,
     )  # fmt: skip
 

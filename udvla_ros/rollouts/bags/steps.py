@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import pinocchio as pin
 
 from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.rollouts import frames
 from udvla_ros.rollouts.bags.episode import RecordedEpisode, nearest
 from udvla_ros.rollouts.bags.topic import BagError
 
@@ -216,17 +216,13 @@ def _positions(episode: RecordedEpisode, which: str, times: np.ndarray) -> np.nd
 def _pictures(
     episode: RecordedEpisode, camera: str, stamps: np.ndarray, size: tuple[int, int] | None
 ) -> np.ndarray:
-    found = {stamp: resized(image, size) for stamp, image in episode.frames(camera, stamps)}
+    entry = episode.robot.cameras[camera]
+    found = {
+        stamp: image if size is None else frames.fitted(image, camera, *size, entry)
+        for stamp, image in episode.frames(camera, stamps)
+    }
     known = np.array(sorted(found))
     images = [found[known[k]] for k in nearest(known, stamps)]
     if len({image.shape for image in images}) > 1:
         raise BagError(f"'{episode.bag.folder}': camera '{camera}' changes its size; give one for the export")
     return np.stack(images)
-
-
-def resized(image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """Return the image at (height, width), area-averaged where it shrinks, as the policy does it."""
-    if size is None or image.shape[:2] == size:
-        return image
-    shrink = image.shape[0] >= size[0]
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
