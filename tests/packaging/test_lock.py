@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_lock_fits_setup(python: str) -> None:
 def test_installed_is_what_the_lock_names() -> None:
     locked = rows()
     differs = {}
-    for package in metadata.distributions():
+    for package in metadata.distributions(path=[sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]):
         name = canonicalize_name(package.metadata["Name"])
         if name in locked and package.version.split("+")[0] != locked[name]:
             differs[name] = (package.version, locked[name])

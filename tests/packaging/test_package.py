@@ -134,7 +134,9 @@ def test_make_demo_passes_what_was_chosen(repository):
     assert "-m udvla_ros demo --episodes 3 --seed 9" in make(repository, "demo", "EPISODES=3", "SEED=9")
 
 
-@pytest.mark.parametrize(("distribution", "extras"), [("", "ros,ros-test,sim,train,dev"), ("jazzy", "sim,train,dev")])
+@pytest.mark.parametrize(
+    ("distribution", "extras"), [("", "ros,ros-test,sim,train,vla-eval,dev"), ("jazzy", "sim,train,vla-eval,dev")]
+)
 def test_a_sourced_ros_is_never_mixed_with_the_wheels(repository, distribution, extras):
     env = {"ROS_DISTRO": distribution} if distribution else {}
     said = make(repository, "-B", "setup", **env)

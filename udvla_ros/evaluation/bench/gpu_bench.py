@@ -228,7 +228,7 @@ def training(bench: Bench) -> dict[str, Any]:
     target = torch.as_tensor(layout.suffix(codes, [[1, 2]]))
     slots, mask = (net.visual_slots.cpu(), net.action_slots.cpu()), layout.vocabulary.mask
     hidden = corrupt(target, *slots, mask, copies=1, blind=1, generator=torch.Generator().manual_seed(0))
-    hidden = hidden.share(slice(0, 1), bench.device)
+    hidden = hidden[:1].to(bench.device)
 
     def step() -> None:
         with torch.autocast(bench.device.type, torch.bfloat16):
