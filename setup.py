@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -61,6 +62,11 @@ EXTRAS["dev"] = [
 ]
 
 
+# What puts `udvla` on the PATH of a sourced workspace; pip has its own scripts, and never calls these two.
+FOR_COLCON = {"install", "develop"} & {*sys.argv}
+COMMANDS = [("bin", ["resource/bin/udvla", "resource/bin/udvla_bringup"])] if FOR_COLCON else []
+
+
 def shared_files(*folders: str) -> list[tuple[str, list[str]]]:
     """List every file under the folders as (destination under share/, [source]) rows for ``data_files``."""
     rows = []
@@ -87,6 +93,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (SHARE, ["package.xml"]),
         *shared_files("launch", "config", "models"),
+        *COMMANDS,
     ],
     install_requires=[
         "aiohttp>=3.9,<4",

@@ -100,6 +100,9 @@ def test_colcon_build_installs_nodes_launch_files_and_configuration(source, tmp_
     for name in ("package.xml", "launch/sim.launch.py", "config/fastdds_loopback.xml", "config/robots/ur5e_sim.yaml"):
         assert (share / name).is_file(), name
     assert (prefix / "share" / "ament_index" / "resource_index" / "packages" / "udvla_ros").is_file()
+    sourced = f". {tmp_path}/install/setup.sh && command -v udvla && udvla robot check ur5e_sim"
+    told = run("sh", "-c", sourced, cwd=tmp_path)
+    assert told.startswith(str(prefix / "bin" / "udvla")) and "6 joints" in told
 
 
 @pytest.mark.slow

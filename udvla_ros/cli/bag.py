@@ -29,6 +29,11 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser = _verb(verbs, "repair", "make episodes whole after a kill; the originals are kept", run_repair)
     _episodes(parser)
 
+    parser = _verb(verbs, "label", "say afterwards how episodes went, or what was asked for", run_label)
+    _episodes(parser)
+    parser.add_argument("--outcome", default="", choices=("", "success", "failure", "unknown"))
+    parser.add_argument("--instruction", default="", metavar="SENTENCE")
+
     parser = _verb(verbs, "report", "draw one page per episode: pictures, joints, modes, latencies", run_report)
     _episodes(parser)
     _robot(parser)
@@ -190,6 +195,17 @@ def run_repair(args: argparse.Namespace) -> int:
             print(f"  {lost}; the original is kept as {', '.join(report.kept)}")
     _write(args, [*(report.as_dict() for report in reports), *({"folder": f, "error": e} for f, e in failed.items())])
     return 1 if failed else 0
+
+
+def run_label(args: argparse.Namespace) -> int:
+    """Label episodes and print what they were labelled before."""
+    from udvla_ros.rollouts.bags.relabel import relabel
+
+    changed = {str(folder): relabel(folder, args.outcome, args.instruction) for folder in _folders(args.episodes)}
+    for folder, before in changed.items():
+        print(f"{folder}: {', '.join(f'{k} was {v or None!r}' for k, v in before.items()) or 'as it was'}")
+    _write(args, changed)
+    return 0
 
 
 def run_report(args: argparse.Namespace) -> int:
