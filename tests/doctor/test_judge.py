@@ -334,7 +334,9 @@ def test_the_bundle(seen):
     seen.cameras["front"] = camera(hz=5.0)
     said = [str(f) for f in bad(seen, bundle=config())]
     assert any("slower than the bundle's 10 Hz" in line for line in said)
-    seen.cameras["front"] = replace(camera(), sizes={(32, 32)})
+    seen.cameras["front"] = replace(camera(), sizes={(64, 64)})
+    only(seen, "fail", "bundle", "wants the shape of 64x48", "cameras.front", bundle=config())
+    seen.cameras["front"] = replace(camera(), sizes={(32, 24)})
     only(seen, "warn", "bundle", "below its 64x48", "resolution", bundle=config())
 
 

@@ -151,6 +151,8 @@ class RecordedEpisode:
             at[[heard_at - heard[name] > stale for name in names]] = np.nan
             if len(message.velocity) != len(message.name):
                 speed[:] = np.nan
+            elif len(names) > len(arm) and names[-1] in message.name:
+                speed[-1] = message.velocity[list(message.name).index(names[-1])]
             rows.append((seconds(message.header.stamp), heard_at, at, speed, bad))
         wide = np.zeros((0, len(names)))
         position = np.array([row[2] for row in rows]) if rows else wide
