@@ -489,6 +489,19 @@ def test_a_clock_that_was_set_in_mid_motion_moves_the_plan_along_with_it(rig, st
     rig.judge()
 
 
+@pytest.mark.parametrize("act", ["hold", "stop", "stall"])
+def test_after_a_step_of_the_clock_nothing_is_sent_before_a_joint_state_tells_whose_time_it_is(rig, act):
+    moving(rig)
+    rig.set_clock(40.0, told=True)
+    sent = rig.controller.switches
+    {"hold": lambda: rig.act("hold"), "stop": lambda: rig.act("stop", "again"), "stall": lambda: rig.stall(0.4)}[act]()
+    rig.controller.play(rig.now - rig.skew + 0.01)
+    assert rig.controller.switches == sent
+    rig.wait(2.0)
+    rig.judge_rest()
+    rig.judge()
+
+
 def test_an_arbiter_that_stood_still_says_so_and_knows_where_the_arm_is(rig):
     moving(rig)
     rig.stall(1.6)

@@ -351,7 +351,9 @@ class Arbiter:
         if source is not None and target is not self.mode:
             self.heard[source].engaged = now
             self.heard[source].recent.clear()
-        if brake and not (event.startswith("engage") and target is self.mode):
+        # After a step of the clock nothing is sent before it is known whose time the controller goes by: by another one
+        # a brake that is stamped with ours lies years ahead, and the way to it goes far.
+        if brake and not self._stepped and not (event.startswith("engage") and target is self.mode):
             if astray or self._astray:
                 self._halt(now)
             else:
@@ -367,7 +369,8 @@ class Arbiter:
     @property
     def _astray(self) -> bool:
         """Whether the controller is not on the plan in force."""
-        return any(IMPEDIMENTS[name].astray for name in self.impediments)
+        off = self.options.stamp_commands and self.measured.clock.trouble(at_once=True)
+        return bool(off) or any(IMPEDIMENTS[name].astray for name in self.impediments)
 
     def _brake(self, now: float) -> None:
         if self.plan is None:
