@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -130,7 +131,10 @@ before = resident("VmRSS")
 weights.read(net.decoder, Path({str(tmp_path)!r}), torch.device("cpu"), torch.{dtype})
 print(resident("VmHWM") - before)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    env = {**os.environ, "PYTHONPATH": str(Path(tiny.__file__).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False, env=env
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     size = (tmp_path / weights.WEIGHTS).stat().st_size // (1 if dtype == "float32" else 2)
     assert size < int(done.stdout) < 1.15 * size + (weights.BLOCK if dtype != "float32" else 0)
