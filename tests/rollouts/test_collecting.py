@@ -15,13 +15,14 @@ from udvla_ros.rollouts.collecting import Collection
 def test_a_collection_counts_takes_back_and_covers(tmp_path):
     plan = Collection(["fold it", "fold the cloth"], 3)
     for k, outcome in enumerate(("success", "failure", "success", "success")):
-        folder = tmp_path / f"e{k}"
-        folder.mkdir()
+        folder = tmp_path / "bags" / f"e{k}"
+        folder.mkdir(parents=True)
         line = plan.add(folder, plan.sentence(), outcome, np.array([0.4, 0.1 * (k > 1), 0.2]))
     assert plan.done and "started 0 mm" in line
     assert "'fold it' 2" in plan.covered() and "0 x 100 x 0 mm" in plan.covered()
     assert "took back e3" in plan.undo() and not plan.done
-    assert (tmp_path / "undone" / "e3").is_dir() and not (tmp_path / "e3").exists()
+    assert (tmp_path / "bags-undone" / "e3").is_dir(), "where no export of the bags finds it"
+    assert not (tmp_path / "bags" / "e3").exists()
     assert plan.sentence() == "fold it" or plan.sentence() == "fold the cloth"
     for _ in range(3):
         plan.undo()

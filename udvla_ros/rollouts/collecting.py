@@ -13,7 +13,7 @@ import numpy as np
 
 from udvla_ros.errors import ConfigError
 
-UNDONE = "undone"  # folder beside the episodes where those go that were taken back
+UNDONE = "-undone"  # behind the name of the episodes' folder: where those go that were taken back
 NEAR = 0.03  # m within which a start is the same as an earlier one
 
 
@@ -76,7 +76,7 @@ class Collection:
         return min((float(np.linalg.norm(start - other)) for other in starts), default=None)
 
     def undo(self) -> str:
-        """Take the last episode back: its folder goes to ``undone/`` beside the others, and is not counted.
+        """Take the last episode back: its bag goes to a folder beside the others', and is not counted.
 
         Raises:
             ConfigError: there is none.
@@ -85,7 +85,8 @@ class Collection:
             raise ConfigError("there is no episode to take back")
         last = self.kept.pop()
         if last.folder.is_dir():
-            target = last.folder.parent / UNDONE / last.folder.name
+            parent = last.folder.parent.resolve()
+            target = parent.with_name(parent.name + UNDONE) / last.folder.name
             target.parent.mkdir(exist_ok=True)
             names = (target.with_name(f"{target.name}-{k}") if k else target for k in itertools.count())
             shutil.move(last.folder, next(name for name in names if not name.exists()))
