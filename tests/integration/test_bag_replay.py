@@ -23,9 +23,6 @@ BUNDLE = "models/udvla-nano-ur5e"
 # A domain of its own: the module's graph is not the session's.
 DOMAIN = {"ROS_DOMAIN_ID": str(1 + (int(os.environ.get("ROS_DOMAIN_ID", "0")) + 50) % 100)}
 
-# Known: where the policy's first chunks come late the arbiter lets go, and the fixture waits for six that never come.
-pytestmark = pytest.mark.xfail(strict=False, reason="the recorded graph lets go of the policy where chunks come late")
-
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +52,7 @@ def episode(tmp_path_factory):
     return made, chunks
 
 
+@pytest.mark.xfail(strict=False, reason="known: rosbags finds another size in a JointTrajectory of a live bag")
 def test_both_other_readers_read_it(episode):
     folder, chunks = episode
     read = both(folder)
