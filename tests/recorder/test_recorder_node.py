@@ -245,7 +245,6 @@ def test_a_kill_costs_at_most_a_second_and_repair_brings_back_the_rest(running, 
     assert max(losses) < 1.0
 
 
-@pytest.mark.xfail(strict=False, reason="known: rosbags finds another size in a JointTrajectory of a live bag")
 def test_the_whole_graph_leaves_a_labelled_bag_of_its_own_accord(probe, tmp_path):
     pytest.importorskip("mujoco")
     nodes = graph.resolve(

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from rclpy.node import Node
-from rclpy.serialization import serialize_message
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
@@ -21,7 +20,7 @@ from udvla_ros.motion.plan import Plan, Points
 from udvla_ros.motion.robot import Gripper, RobotDescription
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.actions import GripperAction, GripperCommand, ParallelGripperCommand, TrajectoryAction, action_type
-from udvla_ros.nodes.messages import message_from_arrays
+from udvla_ros.nodes.messages import message_from_arrays, serialized
 from udvla_ros.nodes.polled import Polled
 
 Failed = Callable[[str], None]
@@ -70,7 +69,7 @@ class TrajectoryTopic:
     def send(self, points: Points) -> None:
         """Publish the plan."""
         if self._made is None or self._made[0] is not points:
-            self._made = (points, serialize_message(self._message(points)))
+            self._made = (points, serialized(self._message(points)))
         self._own.append(self._made[1])
         self._publisher.publish(self._made[1])
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration
+from rclpy.serialization import serialize_message
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from udvla_ros.nodes.jtc import TrajectoryCommand, TrajectoryRejected
@@ -68,3 +69,29 @@ def message_from_arrays(
         point.time_from_start = Duration(sec=t // 1_000_000_000, nanosec=t % 1_000_000_000)
         message.points.append(point)
     return message
+
+
+def serialized(message: JointTrajectory) -> bytes:
+    """Return a message as it goes over the wire.
+
+    ``serialize_message`` hands out the whole of a buffer that was made too large; strict readers of a bag refuse what
+    stands behind the message.
+    """
+    return serialize_message(message)[: _wire_size(message)]
+
+
+def _wire_size(message: JointTrajectory) -> int:
+    """Return the bytes of a message in CDR: each value is aligned to its size, an empty sequence ends at its count."""
+    size = 8  # of the stamp; the encapsulation's four bytes are not counted for alignment
+    size += 4 + len(message.header.frame_id.encode()) + 1
+    size += -size % 4 + 4  # how many names
+    for name in message.joint_names:
+        size += -size % 4 + 4 + len(name.encode()) + 1
+    size += -size % 4 + 4  # how many points
+    for point in message.points:
+        for row in (point.positions, point.velocities, point.accelerations, point.effort):
+            size += -size % 4 + 4
+            if len(row):
+                size += -size % 8 + 8 * len(row)
+        size += -size % 4 + 8
+    return 4 + size
