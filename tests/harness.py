@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 import rclpy
+from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import Trigger
 
@@ -77,6 +78,13 @@ class Probe:
         answer = services.ask(client, Trigger.Request(), self._until_or_late)
         assert answer is not None, f"{service} was asked {services.ATTEMPTS} times and never answered"
         return answer
+
+    def be_known_to(self, name: str, timeout: float = 30.0) -> None:
+        """Return once a node answers: what was subscribed here before is known there, and none of it is missed."""
+        client = self.node.create_client(GetParameters, f"{name}/get_parameters")
+        self.until(client.service_is_ready, f"the parameters of {name}", timeout)
+        answer = services.ask(client, GetParameters.Request(names=["use_sim_time"]), self._until_or_late)
+        assert answer is not None, f"{name} never answered"
 
     def _until_or_late(self, condition: Callable[[], bool], seconds: float) -> None:
         """Spin until the condition holds or the time is over."""

@@ -24,7 +24,6 @@ BUNDLE = "models/udvla-nano-ur5e"
 DOMAIN = {"ROS_DOMAIN_ID": str(1 + (int(os.environ.get("ROS_DOMAIN_ID", "0")) + 50) % 100)}
 
 
-
 @pytest.fixture(scope="module")
 def episode(tmp_path_factory):
     """Record some seconds of the whole graph and return (folder of the bag, number of chunks heard meanwhile)."""
@@ -39,6 +38,7 @@ def episode(tmp_path_factory):
             heard = probe.hear(String, "policy_node/chunk_info")
             modes = probe.hear(String, "arbiter/mode", runtime.LATCHED_QOS)
             probe.until(lambda: modes and modes[-1].data == "HOLD", "HOLD")
+            probe.be_known_to("policy_node")
             assert probe.call("recorder_node/start").success
             answer = probe.call("arbiter_node/engage_policy")
             assert answer.success, answer.message
