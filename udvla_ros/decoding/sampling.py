@@ -60,8 +60,7 @@ def sample_rows(
     for block in flat.split(max(1, rows)):
         found = torch.mm(block, head.t(), out=logits[: len(block)])
         found = found.float()
-        unsure = (entropy(found),) if with_entropy else ()
-        parts.append((*sample(found, temperature, generator), *unsure))
+        parts.append((*sample(found, temperature, generator), *([entropy(found)] if with_entropy else [])))
     tokens, confidence, *unsure = (torch.cat(part).view(batch, count) for part in zip(*parts, strict=True))
     return tokens, confidence, unsure[0] if unsure else None
 

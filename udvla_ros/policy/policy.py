@@ -206,7 +206,7 @@ class Policy:
                 raise TokenError(refused)
         rows = np.repeat(np.arange(len(observations)), options.samples)
         codes = {name: grids[rows] for name, grids in self._encode(observations).items()}
-        text = [list(self._text_ids(observations[row].instruction)) for row in rows]
+        text = [list(self._text_ids(observations[row].instruction)) for row in rows.tolist()]
         prefix: Prefix = self.config.layout.prefix(text, codes)
         encoded = time.perf_counter()
         decoded = self._decoder(options.decoder)(prefix, options, seed)
