@@ -60,7 +60,8 @@ def sample_rows(
     for block in flat.split(max(1, rows)):
         found = torch.mm(block, head.t(), out=logits[: len(block)])
         found = found.float()
-        parts.append((*sample(found, temperature, generator), *([entropy(found)] if with_entropy else [])))
+        unsure_of = [entropy(found)] if with_entropy else []  # before the draw, which overwrites the logits
+        parts.append((*sample(found, temperature, generator), *unsure_of))
     tokens, confidence, *unsure = (torch.cat(part).view(batch, count) for part in zip(*parts, strict=True))
     return tokens, confidence, unsure[0] if unsure else None
 
