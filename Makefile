@@ -32,8 +32,6 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13 py
 	2>/dev/null && echo $(name))))
 endif
 
-CHECKED := $(wildcard udvla_ros/tokens udvla_ros/model udvla_ros/decoding udvla_ros/motion udvla_ros/policy udvla_ros/teleop udvla_ros/training)
-
 .PHONY: help setup lock demo test test-newest lint clean system-libraries
 
 help:
@@ -110,7 +108,7 @@ test-newest: system-libraries
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy $(CHECKED)
+	$(VENV)/bin/mypy udvla_ros
 
 clean:
 	rm -rf build dist *.egg-info ros2_ws/build ros2_ws/install ros2_ws/log \

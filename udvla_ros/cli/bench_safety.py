@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         gc.freeze()  # as the arbiter's process does: what is loaded is not looked through again
         with tqdm(total=args.messages, desc=robot.name, unit="chunk") as bar:
             results[robot.name] = safety_bench.measure(
-                robot, args.messages, args.latency, args.seed, lambda bar=bar: bar.update(), options, args.step
+                robot, args.messages, args.latency, args.seed, bar.update, options, args.step
             )
         gc.unfreeze()
     written: dict[str, Any] = {
@@ -131,8 +131,7 @@ def table(name: str, result: SafetyReport, failures: list[str]) -> str:
     lines.append(f"  interventions {result.interventions or 'none'}, refused {result.refused or 'none'}")
     lines.append(f"  RMS jerk, rad/s3  {'at seams':>10}{'inside':>10}{'in all':>10}{'ratio':>8}{'of the arm':>12}")
     for way, seam in result.seams.items():
-        values = [seam[part] for part in ("at_seams", "inside", "overall", "ratio")]
-        arm = result.arm_seams[way]["ratio"]
-        numbers = [math.nan if value is None else value for value in (*values, arm)]
+        told = [*(seam[part] for part in ("at_seams", "inside", "overall", "ratio")), result.arm_seams[way]["ratio"]]
+        numbers = [math.nan if value is None else value for value in told]
         lines.append("  {:18}{:10.0f}{:10.0f}{:10.0f}{:8.2f}{:12.2f}".format(way.replace("_", " "), *numbers))
     return "\n".join([*lines, *(f"  FAILED: {failure}" for failure in failures)])

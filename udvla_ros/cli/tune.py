@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ def _parameters(runtime: Any) -> dict[str, Any]:
     return {name: getattr(runtime, name) for name in ("threads", "dtype", "weights", "compile")}
 
 
-def _heading(policy: Any, chosen: dict[str, Any], wish: Any, reference: dict[str, Any]) -> list[str]:
+def _heading(policy: Any, chosen: Mapping[str, Any], wish: Any, reference: Mapping[str, Any]) -> list[str]:
     from udvla_ros.decoding.interface import DecodeOptions
     from udvla_ros.evaluation.tuning.tune import name_of
 

@@ -53,7 +53,8 @@ class Collector:
         if not self.operator.wait(lambda: all(joint in self._joints for joint in self.robot.joints), STATE):
             names = ", ".join(self.robot.joints)
             raise NotThere(f"no joint states of {names} within {STATE:g} s; is the driver running?")
-        return self.robot.kinematics.forward([self._joints[joint] for joint in self.robot.joints])[:3, 3].copy()
+        joints = np.array([self._joints[joint] for joint in self.robot.joints])
+        return self.robot.kinematics.forward(joints)[:3, 3].copy()
 
     def run(self, keys: Iterable[str]) -> int:
         """Collect until there are enough or the keys end; returns the successes."""

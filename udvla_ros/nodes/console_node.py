@@ -142,8 +142,12 @@ class ConsoleNode(Node):
         loop = asyncio.get_running_loop()
         done: asyncio.Future[tuple[bool, str]] = loop.create_future()
 
+        def settle(answered: tuple[bool, str]) -> None:
+            if not done.done():
+                done.set_result(answered)
+
         def answer(ok: bool, message: str) -> None:
-            loop.call_soon_threadsafe(lambda: done.done() or done.set_result((ok, message)))
+            loop.call_soon_threadsafe(settle, (ok, message))
 
         self._asked.append((asked, answer))
         try:

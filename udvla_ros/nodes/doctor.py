@@ -143,7 +143,8 @@ class Doctor:
 
     # -- listening ---------------------------------------------------------------------------------------
     def _listen(self) -> None:
-        robot, subscribe = self.robot, self.node.create_subscription
+        robot = self.robot
+        subscribe: Any = self.node.create_subscription  # its annotations know no callback that takes a message's info
         subscribe(JointState, robot.topics.get("joint_states", "joint_states"), self._on_joints, ANY)
         for entry in wiring.inputs(robot)[1:]:
             name, kinds = entry.what.removeprefix("camera "), {wiring.IMAGE: Image, wiring.COMPRESSED: CompressedImage}

@@ -67,7 +67,9 @@ class RecorderNode(Node):
         self._compressor = Compressor(values["jpeg_quality"])
         self._auto = Automatic(values["settle"])
         self._lock = threading.RLock()
-        self._state, self._recording, self._labels = State.IDLE, None, None
+        self._state = State.IDLE
+        self._recording: Recording | None = None
+        self._labels: Labels | None = None
         self._ends_at: float | None = None  # when what is on its way has come, and the recording may end
         self._event = ""
         self._handed_over = False

@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import rclpy
 from builtin_interfaces.msg import Time
@@ -120,7 +120,10 @@ def hear(node: Node, kind: type, topic: str, heard: Callable[[Any], object]) -> 
             seen.append(word)
             heard(message)
 
-    return [node.create_subscription(kind, topic, once, qos, event_callbacks=quiet()) for qos in (LATCHED_QOS, ANY_QOS)]
+    callback: Any = once  # rclpy looks how many arguments it takes, which its annotations do not say
+    return [
+        node.create_subscription(kind, topic, callback, qos, event_callbacks=quiet()) for qos in (LATCHED_QOS, ANY_QOS)
+    ]
 
 
 class GuardedLifecycle(LifecycleNode):
@@ -129,7 +132,7 @@ class GuardedLifecycle(LifecycleNode):
     def _LifecycleNodeMixin__change_state(self, transition: int) -> TransitionCallbackReturn:
         state = self._state_machine.current_state[1]
         try:
-            return super()._LifecycleNodeMixin__change_state(transition)
+            return cast(Any, super())._LifecycleNodeMixin__change_state(transition)
         except RCLError as error:
             self.get_logger().warning(f"no transition {transition} from state {state}: {one_line(error)}")
             return TransitionCallbackReturn.FAILURE

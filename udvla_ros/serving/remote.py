@@ -171,7 +171,7 @@ class RemotePolicy:
         self._number += 1
         try:
             self._socket.send(pack("observation", payload, self._number))
-            kind, answer, number = unpack(self._socket.recv(timeout=timeout))
+            kind, answer, number = unpack(self._socket.recv(timeout=timeout, decode=False))
         except TimeoutError:
             raise self._lose(f"gave no answer within {timeout:g} s") from None
         except (OSError, WebSocketException, EOFError) as error:

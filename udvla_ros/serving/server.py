@@ -84,7 +84,7 @@ class BundleServer(PredictModelServer):
         """Begin anew; an arm's session gets whole chunks."""
         await super().on_episode_start(config, ctx)
         if config.get(REQUEST):
-            self._session_chunk_sizes[ctx.session_id] = None  # type: ignore[assignment]  # no chunking, says the base
+            self._session_chunk_sizes[ctx.session_id] = None  # no chunking, says the base
             self._arms[ctx.session_id] = Arm(self.policy)
 
     async def on_episode_end(self, result: dict[str, Any], ctx: SessionContext) -> None:

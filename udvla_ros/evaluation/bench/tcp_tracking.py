@@ -8,6 +8,7 @@ the command at their stamp, stitching and the safety filter. The reference is th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Tracking:
     refused: dict[str, int]
     interventions: dict[str, int]
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
         return {
             "median_mm": float(np.median(self.mm)), "worst_mm": float(self.mm.max()),
