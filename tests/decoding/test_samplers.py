@@ -118,6 +118,29 @@ def test_what_an_action_draw_tells():
     assert drawn.entropy[0].tolist() == pytest.approx(-(table.exp() * table).sum(-1).numpy(), abs=1e-5)
 
 
+@pytest.mark.parametrize("committed", [(OPEN, OPEN, OPEN, 1, OPEN), (OPEN, 2, EOA, OPEN, 0)])
+def test_what_is_committed_behind_eoa_binds_nobody_who_ends_before(committed):
+    """Drawn behind EOA: the sequence from the model's distribution, each slot behind it from its own softmax."""
+    table = scores()
+    every = [(row, row.index(EOA)) for row in sequences()]
+    among = [row for row, end in every if all(c in (OPEN, row[i]) for i, c in enumerate(committed[: end + 1]))]
+    many, held = table.expand(DRAWS, -1, -1), torch.tensor([committed] * DRAWS)
+    drawn = draw_action(many, held, LATTICE, Step(0.0, 1.0), generator(7), False, behind=True)
+    rows = drawn.tokens.tolist()
+    counts = frequencies([row[: row.index(EOA)] for row in rows], among)
+    assert counts.sum() == DRAWS
+    odds = np.exp([weight(row, table, committed) for row in among])
+    assert len(among) > 1 and chi_squared(counts, odds / odds.sum()) < 5
+    assert drawn.masked.all(0).tolist() == [code == OPEN for code in committed] and (drawn.count == SLOTS).all()
+    last = SLOTS - 1  # behind every EOA but its own
+    behind = [row[last] for row in rows if row.index(EOA) < last]
+    if committed[last] == OPEN:
+        shares = np.array([behind.count(code) for code in range(EOA + 1)])
+        assert chi_squared(shares, table[last].exp().double().numpy()) < 5
+    else:
+        assert set(behind) == {committed[last]}
+
+
 # -- the published ranking -----------------------------------------------------------------------------
 
 

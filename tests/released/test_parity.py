@@ -9,8 +9,12 @@ import pytest
 import released_files as files
 import torch
 
-from udvla_ros.decoding.schedule import masked_shares
+from udvla_ros.decoding.interface import DecodeOptions
+from udvla_ros.decoding.jd3p import JD3P
+from udvla_ros.decoding.schedule import schedule_of
+from udvla_ros.evaluation.bench.public_loop import PublicLoop
 from udvla_ros.model.checkpoint import Bundle
+from udvla_ros.policy import Policy
 from udvla_ros.released.convert import convert
 from udvla_ros.released.settings import SETTINGS
 from udvla_ros.tokens.layout import Layout, View, Vocabulary
@@ -53,14 +57,69 @@ def test_spans_and_ids_are_the_published_ones(data, text, prefix, suffix):
     assert layout.template.ids.tolist().count(151848) == suffix - 1 - 11 * len(layout.views)
 
 
-def test_commit_counts_are_those_of_the_public_loop():
+def law_of_the_public_code(steps: int) -> list[int]:
     """817 slots, 812 of them open at first (BOI, EOI and BOA are given), one left over at the end."""
     unknown, counts = 817 - 5, []
-    for share in masked_shares("public", 8):
-        left = max(1, min(unknown - 1, math.floor(817 * share)))
+    for step in range(1, steps + 1):
+        left = max(1, min(unknown - 1, math.floor(817 * math.cos(math.pi / 2 * step / steps))))
         counts.append(unknown - left)
         unknown = left
-    assert counts == [11, 47, 75, 102, 124, 141, 153, 158]
+    return counts
+
+
+def test_a_converted_bundle_decodes_as_published_unless_told_otherwise(bundle):
+    options = Policy(bundle).options()
+    assert options == DecodeOptions(
+        steps=72, sampler="published", schedule="public", temperature=1.0, masked_frames=True, drawn_behind=True
+    )
+    noise = [round(step.ranking_temperature, 4) for step in schedule_of(options, 8)]
+    assert noise == [0.875, 0.6562, 0.4102, 0.2051, 0.0769, 0.0192, 0.0024, 0.0]
+
+
+@pytest.mark.parametrize("steps", [3, 8])
+def test_commit_counts_are_those_of_the_public_loop(bundle, steps):
+    """Of our decoder and of the bench's baseline; what the public code leaves to the end goes with the last ones."""
+    counts = law_of_the_public_code(steps)
+    if steps == 8:
+        assert counts == [11, 47, 75, 102, 124, 141, 153, 158]
+    counts[-1] += 1
+    policy, layout = Policy(bundle), bundle.config.layout
+    options = policy.options(steps=steps)
+    rng = np.random.default_rng(0)
+    codes = {view.name: rng.integers(0, files.VISUAL, (1, view.codes)) for view in layout.views}
+    prefix = layout.prefix([[5, 6]], codes)
+    jd3p, loop = policy._decoder("jd3p"), PublicLoop(bundle)
+    for decoder in (jd3p, loop):
+        decoded = decoder(prefix, options, 3)
+        assert [s.visual_committed + s.action_committed for s in decoded.steps] == counts
+        if decoder is jd3p:
+            assert (decoded.visual >= 0).all()
+    assert bundle.fast.decode(decoded.actions[0]).shape == (10, 7)
+    given = jd3p(prefix, policy.options(steps=steps, masked_frames=False, drawn_behind=False), 3)
+    assert [s.visual_committed + s.action_committed for s in given.steps] != counts
+
+
+def test_what_is_masked_is_committed_with_what_it_is_and_slots_behind_eoa_too(bundle, monkeypatch):
+    """The sequence at the end: frames complete, no MASK left, EOA somewhere and other codes behind it."""
+    policy, layout = Policy(bundle), bundle.config.layout
+    v, template, last = layout.vocabulary, layout.template, {}
+    original = JD3P.write
+
+    def write(self, call):
+        original(self, call)
+        last["ids"] = call.suffix.ids.numpy()
+
+    monkeypatch.setattr(JD3P, "write", write)
+    rng = np.random.default_rng(1)
+    codes = {view.name: rng.integers(0, files.VISUAL, (2, view.codes)) for view in layout.views}
+    decoded = policy._decoder("jd3p")(layout.prefix([[5, 6], [7]], codes), policy.options(steps=6), 0)
+    ids = last["ids"]
+    assert len(template.frame_slots) == 9 * 2 and not (ids == v.mask).any()
+    assert (ids[:, template.frame_slots] == template.ids[template.frame_slots]).all()
+    for row, actions in zip(ids[:, template.action_slots], decoded.actions, strict=True):
+        assert row[: len(actions)].tolist() == v.action_ids(actions).tolist()
+        assert row[len(actions)] == v.eoa
+        assert len(set(row[len(actions) + 1 :].tolist())) > 1
 
 
 def seen_by_the_public_code(ids: list[int], text: int, v: Vocabulary) -> torch.Tensor:

@@ -38,6 +38,15 @@ class Suffix:
         self.visual = codes
         self.ids[:, self.model.visual_slots] = torch.where(codes == OPEN, v.mask, codes + v.visual_first)
 
+    def mask_frames(self) -> None:
+        """Put MASK in the place of size headers, IMG and EOF."""
+        self.ids[:, self.model.frame_slots] = self.model.layout.vocabulary.mask
+
+    def write_frames(self, chosen: Tensor) -> None:
+        """Put the known ids back where ``chosen`` ``[B, F]``."""
+        slots = self.model.frame_slots
+        self.ids[:, slots] = torch.where(chosen, self.model.suffix_ids[slots], self.ids[:, slots])
+
     def write_action(self, codes: Tensor) -> None:
         """Make ``codes`` ``[B, A]`` the action."""
         self.action = codes

@@ -48,6 +48,9 @@ class DecodeOptions:
             be; image slots that are open then stay open, as in a sketch.
         remask: after each step but the last, this share of the committed tokens, the least confident ones,
             is opened again. Revises early mistakes; approximate by nature, 0 is off.
+        masked_frames: of ``published``: size headers, IMG and EOF of the future images begin as MASK and are ranked,
+            counted and committed with the rest; with their known ids, whatever the model would have drawn.
+        drawn_behind: of ``published``: slots behind EOA are drawn, ranked, counted and committed too, each by itself.
         samples: chunks drawn of each observation in one batch, of which the policy takes the one that goes on most like
             the plan in force; see :mod:`udvla_ros.policy.coherence`.
 
@@ -70,6 +73,8 @@ class DecodeOptions:
     start: str = "mask"
     stop_when_ready: bool = False
     remask: float = 0.0
+    masked_frames: bool = False
+    drawn_behind: bool = False
     samples: int = 1
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from udvla_ros.decoding.base import NONE_COMMITTED, OPEN, Call, Committed, TokenDecoder
 from udvla_ros.decoding.ranking import choose_apart, choose_jointly, least_confident
-from udvla_ros.decoding.samplers import Drawn, draw_action, draw_images
+from udvla_ros.decoding.samplers import Drawn, draw_action, draw_images, with_frames
 from udvla_ros.decoding.sampling import likely
 from udvla_ros.decoding.schedule import Schedule, schedules
 
@@ -42,6 +42,11 @@ class State:
         surest = options.confidence_threshold is None and options.entropy_bound is None
         scheduled = surest and not options.remask and options.sampler != "published"
         self._foretold = scheduled and self.visual.device.type == "cuda"
+        as_released = options.sampler == "published"
+        self.behind = as_released and options.drawn_behind
+        self.frames = call.model.frame_slots[: None if as_released and options.masked_frames and call.foresight else 0]
+        if len(self.frames):
+            call.suffix.mask_frames()
 
     def open_images(self, schedule: Schedule, step: int) -> int:
         """Return how many image slots are open before a step, in the sample that has most."""
@@ -49,16 +54,30 @@ class State:
             return int((schedule[step - 1].masked if step else 1.0) * self.visual.shape[1])
         return int((self.visual == OPEN).sum(1).max())
 
+    def open_frames(self) -> Tensor:
+        """Return which of size headers, IMG and EOF are MASK: ``[B, F]``, and F = 0 where they are given."""
+        return self.suffix.ids[:, self.frames] == self.suffix.model.layout.vocabulary.mask
+
+    def action_due(self) -> bool:
+        """Whether an action slot is to be drawn."""
+        return bool((self.action == OPEN).any()) if self.behind else self.action_open()
+
     def action_open(self) -> bool:
         """Whether any sample still lacks its EOA or a code before it."""
         ended = (self.action == self.suffix.eoa).cumsum(1) > 0
         return bool(((self.action == OPEN) & ~ended).any())
 
     def commit_images(self, drawn: Drawn, chosen: Tensor, slots: Tensor) -> Committed:
-        """Write the chosen tokens of image ``slots`` ``[B, n]``; return how many, and the sum of their confidences."""
+        """Write the chosen tokens of image ``slots`` ``[B, n]``; return how many, and the sum of their confidences.
+
+        Behind the n there are those of the frames, where they are masked.
+        """
+        n = slots.shape[1]
         for kept, new in ((self.visual, drawn.tokens), (self.visual_confidence, drawn.confidence)):
-            kept.scatter_(1, slots, torch.where(chosen, new, kept.gather(1, slots)))
+            kept.scatter_(1, slots, torch.where(chosen[:, :n], new[:, :n], kept.gather(1, slots)))
         self.suffix.write_visual(self.visual)
+        if chosen.shape[1] > n:
+            self.suffix.write_frames(chosen[:, n:])
         return chosen.sum(), (drawn.confidence * chosen).sum()
 
     def commit_action(self, drawn: Drawn, chosen: Tensor) -> Committed:
@@ -105,27 +124,33 @@ class JD3P(TokenDecoder):
         for step in range(max(len(visual), first + len(action))):
             own = step - first  # of the action's schedule
             count = state.open_images(visual, step) if step < len(visual) else 0
-            action_due = own >= 0 and state.action_open()
-            if not count and not action_due:
+            action_due = own >= 0 and state.action_due()
+            framed = state.open_frames()
+            frames = state.frames[: None if framed.numel() and framed.any() else 0]
+            images_due = count + len(frames) > 0
+            if not images_due and not action_due:
                 continue
 
             # One forward over what this step changes or reads; the state at position i - 1 predicts token i.
             masked = state.visual == OPEN
             slots = masked.int().argsort(dim=1, descending=True, stable=True)[:, :count]
-            readers = model.action_slots[: None if action_due else 0].expand(forwards.batch, -1)
-            span = forwards.span(count > 0, action_due, self.apart)
+            readers = torch.cat([frames, model.action_slots[: None if action_due else 0]]).expand(forwards.batch, -1)
+            span = forwards.span(images_due, action_due, self.apart)
             states = forwards(call.suffix.ids, *span, torch.cat([model.visual_slots[slots], readers], 1) - 1)
 
             # A token for every open slot: v0 ~ p(v | v_t, c) and a0 ~ p(a | v_t, a_t, c).
             images = codes = None
             if call.foreseen is None and count == state.visual.shape[1]:  # nothing is drawn yet
                 call.foreseen = likely(states[:, :count], model.visual_head(), LIKELY)
-            if count:
+            first_code = count + len(frames)
+            if images_due:
                 size, waiting = state.visual.shape[1], masked.gather(1, slots)
                 images = draw_images(states[:, :count], model.visual_head(), waiting, size, visual[step], *draws)
+            if images is not None and len(frames):
+                images = with_frames(images, states[:, count:first_code], model, framed)
             if action_due:
-                logits = call.action_logits(states[:, count:])
-                codes = draw_action(logits, state.action, call.lattice, action[own], *draws)
+                logits = call.action_logits(states[:, first_code:])
+                codes = draw_action(logits, state.action, call.lattice, action[own], *draws, state.behind)
 
             # The surest of them stay, the rest goes back to MASK.
             sure_images, sure_codes = choose(images, codes, call)

@@ -35,8 +35,8 @@ def choose_apart(images: Drawn | None, codes: Drawn | None, call: Call) -> Chose
 def choose_jointly(images: Drawn | None, codes: Drawn | None, call: Call) -> Chosen:
     """Choose as the released code does: one ranking of both modalities by log-confidence plus Gumbel noise.
 
-    The share that stays masked is one of all slots of the suffix, markers with them. Slots behind EOA hold no token and
-    do not count; the released code draws, ranks and counts them too.
+    The share that stays masked is one of all slots of the suffix, markers with them. Slots behind EOA do not count
+    where they hold no token; the released code draws, ranks and counts them (``drawn_behind``).
     """
     there = [one for one in (images, codes) if one is not None]
     device, step = call.suffix.ids.device, there[0].step

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from udvla_ros.decoding.base import OPEN
-from udvla_ros.decoding.sampling import entropy, gumbel, sample_rows
+from udvla_ros.decoding.sampling import entropy, gumbel, sample, sample_rows
 from udvla_ros.decoding.schedule import Step
+from udvla_ros.model.backbone import Backbone
 from udvla_ros.tokens.action_lattice import Lattice
 
 
@@ -43,9 +44,31 @@ def draw_images(
     return Drawn(tokens, confidence, masked, unsure, torch.full_like(masked[:, 0], slots, dtype=torch.long), step)
 
 
+def with_frames(images: Drawn, states: Tensor, model: Backbone, masked: Tensor) -> Drawn:
+    """Return the images' draws with size headers, IMG and EOF behind them; their ids are known, and not drawn.
+
+    How sure the model is of one, among the codes and all of them, says with what else it is committed.
+
+    Args:
+        images: of the open image slots.
+        states: ``[B, F, H]`` in front of them.
+        model: whose head it is.
+        masked: ``[B, F]`` which of them are MASK.
+    """
+    ids, which = model.suffix_ids[model.frame_slots].unique(return_inverse=True)
+    logits = torch.cat([model.logits(states, model.decoder.head[ids]), model.visual_logits(states)], -1)
+    where = which.expand(masked.shape)
+    confidence = logits.softmax(-1).gather(-1, where[..., None])[..., 0]
+    return images._replace(
+        tokens=torch.cat([images.tokens, where], 1), confidence=torch.cat([images.confidence, confidence], 1),
+        masked=torch.cat([images.masked, masked], 1),
+    )  # fmt: skip
+
+
 def draw_action(
-    logits: Tensor, committed: Tensor, lattice: Lattice, step: Step, generator: torch.Generator, entropies: bool
-) -> Drawn:
+    logits: Tensor, committed: Tensor, lattice: Lattice, step: Step, generator: torch.Generator, entropies: bool,
+    behind: bool = False,
+) -> Drawn:  # fmt: skip
     """Draw an action sequence per sample, on the host; OPEN behind its EOA.
 
     Args:
@@ -55,6 +78,8 @@ def draw_action(
         step: temperature and law.
         generator: of the draws.
         entropies: whether to tell those of the slots.
+        behind: whether slots behind EOA are drawn too, each by itself, as the released code does. What is committed
+            there binds the sequence only if it comes to reach so far.
 
     Raises:
         TokenError: no sequence of the given slots fills the chunk.
@@ -62,7 +87,11 @@ def draw_action(
     log_probs = logits.log_softmax(-1)
     law = exact if step.exact else perturbed
     tokens = torch.full_like(committed, OPEN)
-    for row, codes in enumerate(law(log_probs, committed.numpy(), lattice, step.token_temperature, generator)):
+    if behind:
+        alone = sample(log_probs.flatten(0, 1).clone(), step.token_temperature, generator)[0].view(tokens.shape).cpu()
+        tokens = torch.where(committed == OPEN, alone, committed)
+    found = law(log_probs, committed.numpy(), lattice, step.token_temperature, generator, behind)
+    for row, codes in enumerate(found):
         tokens[row, : len(codes) + 1] = torch.tensor([*codes, lattice.vocabulary])
     log_probs = log_probs.cpu()
     confidence = log_probs.gather(-1, tokens.clamp_min(0)[..., None])[..., 0].exp()
@@ -72,21 +101,23 @@ def draw_action(
 
 
 def exact(
-    log_probs: Tensor, committed: np.ndarray, lattice: Lattice, temperature: float, generator: torch.Generator
-) -> list[list[int]]:
+    log_probs: Tensor, committed: np.ndarray, lattice: Lattice, temperature: float, generator: torch.Generator,
+    passable: bool = False,
+) -> list[list[int]]:  # fmt: skip
     """Draw from the model's distribution at ``temperature`` over well-formed sequences that keep what is committed."""
     if temperature <= 0:
-        return perturbed(log_probs, committed, lattice, 0.0, generator)
+        return perturbed(log_probs, committed, lattice, 0.0, generator, passable)
     shape = (len(committed), 2, lattice.slots)
     uniform = torch.rand(shape, generator=generator, device=generator.device).cpu().numpy()
     scores = (log_probs / temperature).cpu().numpy()
-    return [lattice.draw(*row) for row in zip(scores, uniform, committed, strict=True)]
+    return [lattice.draw(*row, passable) for row in zip(scores, uniform, committed, strict=True)]
 
 
 def perturbed(
-    log_probs: Tensor, committed: np.ndarray, lattice: Lattice, temperature: float, generator: torch.Generator
-) -> list[list[int]]:
+    log_probs: Tensor, committed: np.ndarray, lattice: Lattice, temperature: float, generator: torch.Generator,
+    passable: bool = False,
+) -> list[list[int]]:  # fmt: skip
     """Return the best sequences under Gumbel noise of that temperature on every code; at 0 the most probable ones."""
     if temperature > 0:
         log_probs = gumbel(log_probs.shape, generator, log_probs.device).mul_(temperature).add_(log_probs)
-    return [lattice.best(*row) for row in zip(log_probs.cpu().numpy(), committed, strict=True)]
+    return [lattice.best(*row, passable) for row in zip(log_probs.cpu().numpy(), committed, strict=True)]

@@ -50,6 +50,7 @@ class Backbone(nn.Module):
     suffix_modality: Tensor
     visual_slots: Tensor
     action_slots: Tensor
+    frame_slots: Tensor
     action_rows: Tensor
 
     def __init__(
@@ -88,6 +89,7 @@ class Backbone(nn.Module):
             "suffix_modality": template.modality,
             "visual_slots": template.visual_slots,
             "action_slots": template.action_slots,
+            "frame_slots": template.frame_slots,
             "action_rows": np.append(action_rows, v.eoa),
         }.items():
             self.register_buffer(name, torch.tensor(value, device=device, dtype=torch.long), persistent=False)

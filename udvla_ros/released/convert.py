@@ -28,6 +28,10 @@ from udvla_ros.tokens.text import TextTokenizer
 SHARD = 5_000_000_000  # bytes
 JOURNAL = "convert.json"
 INDEX = f"{WEIGHTS}.index.json"
+# How the released code decodes: docs/benchmarks.md.
+AS_PUBLISHED = {
+    "sampler": "published", "schedule": "public", "temperature": 1.0, "masked_frames": True, "drawn_behind": True,
+}  # fmt: skip
 Progress = Callable[[str, int, int], object]  # what, bytes done, bytes in all
 
 
@@ -103,7 +107,7 @@ def convert(request: Request, progress: Progress = lambda what, done, total: Non
     parts = {name: sha256(out / name) for name in (*PARTS, INDEX) if name not in files and (out / name).is_file()}
     bundle = BundleConfig(
         f"udvla-{setting.data}", config, layout, request.attention, setting.action,
-        {"steps": setting.steps, "temperature": 1.0}, {**parts, **files}, images=setting.images,
+        {**AS_PUBLISHED, "steps": setting.steps}, {**parts, **files}, images=setting.images,
     )  # fmt: skip
     (out / "README.md").write_text(card(request, bundle, about_fast))
     (out / "config.json").write_text(bundle.to_json())

@@ -54,18 +54,22 @@ class Lattice:
         self._arrange_codes(lengths, successors)
         self._arrange_arcs()
 
-    def best(self, log_probs: ArrayLike, fixed: Sequence[int] | NDArray | None = None) -> list[int]:
+    def best(
+        self, log_probs: ArrayLike, fixed: Sequence[int] | NDArray | None = None, passable: bool = False
+    ) -> list[int]:
         """The well-formed sequence of highest summed log-probability, EOA's slot included in the sum.
 
         ``log_probs`` [S, V + 1]; -inf rules a code out. ``fixed`` [S] holds the code already committed
         in each slot (V for EOA) or -1; committed codes are kept and cost nothing. Slots behind EOA do
-        not count. Returns the codes without EOA; raises :class:`TokenError` where none is well-formed.
+        not count. ``passable``: a sequence may end before a committed code, which then lies behind it.
+        Returns the codes without EOA; raises :class:`TokenError` where none is well-formed.
         """
-        return self._walk(log_probs, fixed, lambda weights, *_: int(np.argmax(weights)), total=False)
+        return self._walk(log_probs, fixed, lambda weights, *_: int(np.argmax(weights)), False, passable)
 
     def draw(
-        self, log_probs: ArrayLike, uniform: NDArray[np.floating], fixed: Sequence[int] | NDArray | None = None
-    ) -> list[int]:
+        self, log_probs: ArrayLike, uniform: NDArray[np.floating], fixed: Sequence[int] | NDArray | None = None,
+        passable: bool = False,
+    ) -> list[int]:  # fmt: skip
         """A well-formed sequence drawn with probability proportional to exp of its summed log-probability.
 
         Filter forward, sample backward: the forward table sums over every way to a cell, and the walk back from EOA
@@ -78,7 +82,7 @@ class Lattice:
             aim = min(uniform[which, slot] * reached[-1], np.nextafter(reached[-1], 0))
             return int(np.searchsorted(reached, aim, side="right"))
 
-        return self._walk(log_probs, fixed, pick, total=True)
+        return self._walk(log_probs, fixed, pick, True, passable)
 
     def _walk(
         self,
@@ -86,12 +90,13 @@ class Lattice:
         fixed: Sequence[int] | NDArray | None,
         pick: Callable[[NDArray[np.float64], int, int], int],
         total: bool,
+        passable: bool,
     ) -> list[int]:
         """Codes from EOA back to the first slot, by ``pick`` of log-weights: of sums (``total``) or of maxima."""
         scores = self._scores(log_probs, fixed)
         per_group = self._by_group(scores, total)
         table = self._forward(per_group, total)
-        ends = table[:, self._goal] + self._end_scores(scores[:, -1], fixed)
+        ends = table[:, self._goal] + (scores[:, -1] if passable else self._end_scores(scores[:, -1], fixed))
         if ends.max() == -np.inf:
             self._refuse(fixed)
         slot = pick(ends, 0, self.slots - 1)  # no code stands in the last slot: its numbers are free for EOA

@@ -3,8 +3,12 @@
 Every step runs text, current images and suffix from the first token to the last, computes float32 logits of the whole
 vocabulary at every position, rules out other codebooks by adding a full-size mask of minus infinity to the suffix's,
 takes the softmax over all ids, draws every slot from it (``torch.multinomial``), and commits by confidence with Gumbel
-noise on the ranking. A FAST code that does not decode becomes a chunk of zeros, as there; nothing here is meant for a
-robot. The published loop always draws; temperature 0 (the arg-max, to compare tokens) is ours.
+noise on the ranking. Size headers, IMG and EOF are generated, image slots may draw them, and slots behind EOA are drawn
+like any other. A FAST code that does not decode becomes a chunk of zeros, as there; nothing here is meant for a robot.
+
+Where it is not the published loop: temperature 0 (the arg-max, to compare tokens) is ours; an image slot that holds no
+image code is told as open; the slot that stays masked there to the end, whose draw is taken all the same, is committed
+in the last step; an EOA in the last slot ends the action and wipes nothing; and the seed is an argument.
 """
 
 from __future__ import annotations
@@ -51,6 +55,7 @@ class PublicLoop(TokenDecoder):
 
     def write(self, call: Call) -> None:
         """Denoise by one schedule and one ranking over image and action slots, all of both in every forward."""
+        call.suffix.mask_frames()
         for step in range(call.options.steps):
             self.step(call, step)
         call.action_ready = time.perf_counter()
@@ -62,6 +67,7 @@ class PublicLoop(TokenDecoder):
         logits = model.logits(call.forwards.whole(ids, len(model.suffix_ids)))[:, n - 1 : -1]
         others = torch.full_like(logits, -math.inf)
         others[:, :boundary, v.visual_first : v.visual_first + v.visual_size] = 0.0
+        others[:, :boundary, model.suffix_ids[model.frame_slots]] = 0.0
         others[:, boundary:, model.action_rows] = 0.0
         logits += others
         del others
@@ -82,6 +88,7 @@ class PublicLoop(TokenDecoder):
         call.note(n + ids.shape[1], *((part.sum(), (part * sure).sum()) for part, sure in parts))
         # Say in codes what the ids are.
         images, action = ids[:, model.visual_slots], ids[:, model.action_slots]
-        call.suffix.visual = torch.where(images == v.mask, OPEN, images - v.visual_first)
+        shown = images - v.visual_first
+        call.suffix.visual = torch.where((shown >= 0) & (shown < v.visual_size), shown, OPEN)
         codes = torch.where(action == v.eoa, v.action_size, (action - v.action_first) * v.action_step)
         call.suffix.action = torch.where(action == v.mask, OPEN, codes)
