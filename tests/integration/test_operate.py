@@ -7,8 +7,11 @@ import subprocess
 import sys
 
 from harness import environment
+from rclpy.qos import QoSProfile
+from std_msgs.msg import String
 
 from udvla_ros.cli.main import main
+from udvla_ros.nodes import runtime
 
 
 def test_the_operators_words(bringup, robot, tmp_path, capsys):
@@ -30,6 +33,18 @@ def test_the_operators_words(bringup, robot, tmp_path, capsys):
     assert told["scene"]["seed"] == robot.episode["seed"] and "arbiter_node" in told["nodes"]
     assert udvla("hold")[0] == 0
     robot.probe.until(lambda: robot.mode == "HOLD", "HOLD")
+    assert udvla("engage")[0] == 0
+    robot.probe.until(lambda: robot.mode == "POLICY", "POLICY")
+    code, said = udvla("say", "stop", "now")
+    assert code == 0 and "hold" in said.lower()
+    robot.probe.until(lambda: robot.mode == "HOLD", "HOLD")
+    reasons = robot.probe.hear(String, "arbiter/mode_reason", runtime.LATCHED_QOS)
+    assert udvla("engage")[0] == 0
+    robot.probe.until(lambda: robot.mode == "POLICY", "POLICY")
+    robot.probe.publisher(String, "instruction", QoSProfile(depth=10)).publish(String(data="Halt!"))
+    robot.probe.until(lambda: any("'Halt!' means hold" in said.data for said in reasons), "HOLD by a volatile word")
+    robot.probe.until(lambda: robot.mode == "HOLD", "HOLD")
+    assert udvla("say", "touch the blue cube")[0] == 0
     assert udvla("stop")[0] == 0
     robot.probe.until(lambda: robot.mode == "STOPPED", "STOPPED")
     code, said = udvla("engage")

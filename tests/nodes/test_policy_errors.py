@@ -19,19 +19,25 @@ def toy(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
-    [("part", "model.safetensors"), ("folder", "does not exist"), ("device", "cuda"), ("robot", "nowhere.yaml")],
-)
+    [
+        ("part", "model.safetensors"), ("text", "config.json is no bundle"), ("folder", "does not exist"),
+        ("device", "cuda"), ("robot", "nowhere.yaml"),
+    ],
+)  # fmt: skip
 def test_what_is_in_the_way_is_one_line_and_exit_code_2(toy, tmp_path, capfd, spoil, said):
     if spoil == "device" and torch.cuda.is_available():
         pytest.skip("this machine has the GPU that the test wants to be missing")
     chosen = {"bundle": str(toy), "device": "cpu", "robot": "config/robots/ur5e_sim.yaml"}
-    if spoil == "part":
+    if spoil in ("part", "text"):
         (tmp_path / "broken").mkdir()
         for path in toy.iterdir():
-            if path.name != "model.safetensors":
+            if path.name != {"part": "model.safetensors", "text": "config.json"}[spoil]:
                 (tmp_path / "broken" / path.name).symlink_to(path)
+    if spoil == "text":
+        (tmp_path / "broken/config.json").write_bytes(b'{"name": "caf\xe9"}')
     chosen |= {
         "part": {"bundle": str(tmp_path / "broken")},
+        "text": {"bundle": str(tmp_path / "broken")},
         "folder": {"bundle": str(tmp_path / "nowhere")},
         "device": {"device": "cuda"},
         "robot": {"robot": "config/robots/nowhere.yaml"},

@@ -15,7 +15,7 @@ from synthetic_bag import BEGIN, DT, ROBOT, Recording, finished
 
 from udvla_ros.motion.action_space import TcpDeltaSpace
 from udvla_ros.rollouts.bags.export import Wish, export_episodes
-from udvla_ros.rollouts.bags.lerobot import export_lerobot
+from udvla_ros.rollouts.bags.lerobot import _Statistics, export_lerobot
 from udvla_ros.rollouts.bags.topic import BagError
 from udvla_ros.rollouts.episodes import read_description, read_episodes
 from udvla_ros.rollouts.images import to_rgb
@@ -313,6 +313,24 @@ def test_lerobot_holds_what_the_bag_holds(lerobot, folder):
         assert rows[k]["timestamp"] == pytest.approx(k * 0.1, abs=1e-6) and rows[k]["frame_index"] == k
         png = np.frombuffer(rows[k]["observation.images.front"]["bytes"], np.uint8)
         assert np.array_equal(cv2.cvtColor(cv2.imdecode(png, 1), cv2.COLOR_BGR2RGB), steps.images["front"][k])
+
+
+@pytest.mark.parametrize("kept", [10_000, 64])
+def test_statistics_are_those_of_all_rows_and_keep_a_bounded_number(monkeypatch, kept):
+    monkeypatch.setattr("udvla_ros.rollouts.bags.lerobot.KEPT", kept)
+    parts = [np.random.default_rng(k).normal(k, 2.0, (k % 7, 3)).astype(np.float32) for k in range(1, 100) if k % 7]
+    statistics = _Statistics(picture=False)
+    for part in parts:
+        statistics.add(part)
+        assert statistics.kept == sum(map(len, statistics.rows)) <= kept
+    told, rows = statistics.told(), np.concatenate(parts).astype(float)
+    assert told["count"] == [len(rows)] and statistics.kept >= min(kept // 2, len(rows))
+    for name, value in {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}.items():
+        assert np.allclose(told[name], value), name
+    kept_rows = np.concatenate(statistics.rows)
+    assert np.array_equal(kept_rows, np.concatenate(parts)[:: statistics.stride])
+    for name, q in {"q01": 0.01, "q50": 0.5, "q99": 0.99}.items():
+        assert np.allclose(told[name], np.quantile(kept_rows, q, axis=0), atol=1e-6), name
 
 
 def test_lerobot_statistics_are_those_of_the_data(lerobot):

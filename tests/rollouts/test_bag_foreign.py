@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import zstandard
 from mcap.writer import CompressionType, IndexType, Writer
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as RosbagsWriter
-from synthetic_bag import BEGIN, STORE, Recording, episode, finished, qos
+from synthetic_bag import BEGIN, LABELS, STORE, Recording, episode, finished, qos
 
 from udvla_ros.cli.main import main
 from udvla_ros.rollouts.bags.check import check
@@ -131,29 +136,51 @@ def test_each_odd_one_is_told_of_and_the_others_go_on(tmp_path, capsys):
         assert any(f"left out {home / name}: " in line and reasons[name] in line for line in said.splitlines()), name
 
 
+def odd(folder, kind):
+    """Spoil an episode in one of five ways; return a word of the reason."""
+    [file] = folder.glob("*.mcap")
+    whole = file.read_bytes()
+    file.unlink()
+    (folder / "metadata.yaml").unlink()
+    if kind == 0:
+        file.write_bytes(whole[: len(whole) // 2])
+        return "repair"
+    if kind == 1:
+        file.symlink_to("/nowhere/x_0.mcap")
+        return "links to /nowhere"
+    if kind == 2:
+        file.with_suffix(".db3").write_bytes(b"SQLite format 3\0" + bytes(100))
+        return "sqlite3: ros2 bag convert"
+    if kind == 3:
+        file.with_suffix(".mcap.zstd").write_bytes(zstandard.compress(whole))
+        return "(file, zstd): ros2 bag convert"
+    finished(Recording(duration=3.0, labels=LABELS | {"instruction": ""}).fill(), folder)
+    return "no instruction"
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_an_export_of_many_with_odd_ones_needs_no_more_memory_than_of_few(tmp_path):
-    """The odd ones are left out with a reason each; run it on 500 with UDVLA_BAGS=500."""
-    import os
-    import tracemalloc
-
-    from udvla_ros.rollouts.bags.export import Wish
-    from udvla_ros.rollouts.bags.lerobot import export_lerobot
-
+    """One in 25 is odd, and left out with its reason; on 500 with UDVLA_BAGS=500 and ``-s``."""
     pytest.importorskip("pyarrow")
-    count, peaks = int(os.environ.get("UDVLA_BAGS", "24")), []
+    count, peaks = int(os.environ.get("UDVLA_BAGS", "50")), []
     good = finished(Recording(duration=3.0).fill(), tmp_path / "good")
-    for size in (count // 4, count):
-        home = tmp_path / f"bags{size}"
+    for size in (count // 2, count):
+        home, reasons = tmp_path / f"bags{size}", {}
         for k in range(size):
             shutil.copytree(good, home / f"{k:04}")
             if k % 25 == 3:
-                (home / f"{k:04}/good_0.mcap").write_bytes((good / "good_0.mcap").read_bytes()[: 5000 + k])
-        tracemalloc.start()
-        report = export_lerobot(sorted(home.iterdir()), tmp_path / f"out{size}", Wish())
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        odd = len(range(3, size, 25))
-        assert len(report.taken) == size - odd and report.unfit == len(report.left_out) == odd
-    print(f"{count} bags: {len(report.taken)} episodes, {report.unfit} left out, peaks {[p >> 20 for p in peaks]} MB")
-    assert peaks[1] < 1.2 * peaks[0] + 30e6
+                reasons[str(home / f"{k:04}")] = odd(home / f"{k:04}", k // 25 % 5)
+        command = [sys.executable, "-m", "udvla_ros", "bag", "export", "--to", "lerobot", "--json", f"{home}.json"]
+        process = subprocess.Popen([*command, "--out", tmp_path / f"out{size}", home], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        told = json.loads(Path(f"{home}.json").read_text())
+        assert process.returncode == 1 and len(told["taken"]) == size - len(reasons)
+        assert told["left_out"].keys() == reasons.keys()
+        assert all(word in told["left_out"][folder] for folder, word in reasons.items())
+        peaks.append(used.ru_maxrss / 1024)
+    taken, seconds = len(told["taken"]), used.ru_utime + used.ru_stime
+    print(f"{count} bags: {taken} episodes, {len(reasons)} reasons, {seconds:.0f} s CPU, peak {peaks[1]:.0f} MB; "
+          f"of half as many {peaks[0]:.0f} MB")  # fmt: skip
+    assert peaks[1] < 1.03 * peaks[0] + 10

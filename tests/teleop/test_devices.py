@@ -232,6 +232,22 @@ def test_a_leader_that_jumps_goes_silent_or_lacks_a_joint_lets_go():
     assert "not finite" in device.fault
 
 
+@pytest.mark.parametrize("pose", [[12.0, -90.0, 85.0, -88.0, -90.0, 0.0], [-3.0, 100.0, -62.0, 41.0, 7.0, 99.0]])
+def test_a_leader_in_other_units_is_refused_with_the_mend_and_works_with_it(pose):
+    device = leader()
+    say(device, pose, 0.0)
+    assert "more than a turn: joint states are in rad" in device.fault and "scale: 0.01745" in device.fault
+    assert not device.ready(0.0), "the arm never follows it"
+    device = leader(scale=0.01745)
+    say(device, pose, 0.0)
+    device.engage(ROBOT.home)
+    say(device, np.add(pose, 5.0), 0.02)  # degrees: no jump
+    assert not device.fault
+    np.testing.assert_allclose(device.wish(0.02, 0.0).goal, ROBOT.home + np.deg2rad(5.0), atol=1e-4)
+    say(device, np.add(pose, 25.0), 0.04)
+    assert "jumped by 0.35 rad" in device.fault
+
+
 def test_the_gripper_counts_once_the_leaders_has_come_to_it():
     device = leader(gripper=("hand", 0.0, 2.0))
     say(device, np.zeros(6), 0.0, hand=0.0)

@@ -178,7 +178,7 @@ class BundleConfig:
         return json.dumps(values, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> BundleConfig:
+    def from_json(cls, text: str | bytes, where: str) -> BundleConfig:
         """Inverse of :meth:`to_json`. Raises BundleError naming what is wrong in ``where``."""
         try:
             values = json.loads(text)
@@ -283,7 +283,7 @@ class Bundle:
         path = folder / "config.json"
         if not path.is_file():
             raise BundleError(f"{folder} holds no config.json; give the folder of a bundle")
-        config = BundleConfig.from_json(path.read_text(), str(path))
+        config = BundleConfig.from_json(path.read_bytes(), str(path))
         for name, expected in config.parts.items():
             if not (folder / name).is_file():
                 raise BundleError(f"{folder} lacks {name}; copy the whole bundle again")

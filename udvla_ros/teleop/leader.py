@@ -15,6 +15,8 @@ from udvla_ros.teleop.wish import REST, Wish
 FILE_KEYS = {"name", "joints", "scale", "gripper"}
 PICK_UP = 0.1  # closed fraction within which the leader's gripper must come before the arm's follows it
 SMOOTHING = 0.03  # s over which the leader's velocity is averaged
+TURN = 6.6  # rad that no leader joint turns to from its zero
+OTHER_UNITS = "in degrees, give 'scale: 0.01745' in the leader file; in -100..100, each joint's range in rad / 200"
 
 
 class Leader:
@@ -23,7 +25,7 @@ class Leader:
     Args:
         robot: the arm that follows.
         joints: robot joint -> leader joint. All of the robot's joints are needed.
-        scale: [d] robot radians per leader radian; negative turns the other way round.
+        scale: [d] robot radians per unit of the leader, radians where it is 1; negative turns the other way round.
         gripper: (leader joint, open, closed) or None.
         timeout: s of silence after which the leader is taken as gone.
         jump: rad a leader joint may move from one message to the next; more is a fault of its encoders.
@@ -46,6 +48,7 @@ class Leader:
         self.scale = np.asarray(scale, float)
         if self.scale.shape != (len(robot.joints),) or not np.isfinite(self.scale).all() or not self.scale.all():
             raise ConfigError(f"leader: scale needs {len(robot.joints)} numbers that are not 0, one per joint")
+        self._unit = np.minimum(np.abs(self.scale), 1.0)  # rad, at most, of one of the leader's numbers
         if (gripper is not None and not np.isfinite(gripper[1:]).all()) or (gripper and gripper[1] == gripper[2]):
             raise ConfigError("leader: the gripper's open and closed must be two different finite numbers")
         self._gripper = gripper
@@ -67,11 +70,16 @@ class Leader:
         if not np.isfinite(new).all():
             self._fail("the leader sent a joint that is not finite")
             return
-        gone = self.silent(now)
-        step = np.abs(new - self._q).max() if not gone else 0.0
-        if step > self.jump:
+        gone, angles = self.silent(now), self._unit * np.abs(new)
+        step = (self._unit * np.abs(new - self._q)).max() if not gone else 0.0
+        if angles.max() > TURN or step > self.jump:
             self._q, self._heard = new, now
-            self._fail(f"the leader jumped by {step:.2f} rad; let go and take hold again")
+            far = int(angles.argmax())
+            self._fail(
+                f"{self._names[far]} of the leader is at {new[far]:.1f}, more than a turn: joint states are in rad; "
+                f"{OTHER_UNITS}" if angles[far] > TURN else
+                f"the leader jumped by {step:.2f} rad; let go and take hold again"
+            )  # fmt: skip
             return
         elapsed = now - self._heard
         if gone:

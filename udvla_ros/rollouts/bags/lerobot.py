@@ -26,7 +26,10 @@ VERSION = "v3.0"
 FILE_BYTES = 100 * 2**20  # of one data file, as LeRobot has it
 PER_FOLDER = 1000  # files of one chunk folder
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+KEPT = 2**17  # rows of a vector that are kept for its quantiles: 3.6 hours at 10 Hz
+GROUP = 50  # episodes of a row group of the meta file
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 TCP_NAMES = ("dx", "dy", "dz", "wx", "wy", "wz", "gripper")
 COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 ACTIONS = ("joints", "tcp")
@@ -50,38 +53,54 @@ def export_lerobot(folders: Sequence[Path], out: Path, wish: Wish, actions: str 
     try:
         for taken in taken_from(folders, wish, report):
             writer.add(taken)
+        if not report.taken:
+            raise BagError(nothing_line(report, wish))
+        writer.finish()
     finally:
         writer.close()
-    if not report.taken:
-        raise BagError(nothing_line(report, wish))
-    writer.finish()
     return report
 
 
 class _Statistics:
-    """What normalisation needs of one feature, exact: all vectors are kept, pictures as histograms."""
+    """What normalisation needs of one feature. Nothing grows with the data: pictures are histograms, vectors sums.
+
+    Quantiles of vectors are exact up to ``KEPT`` rows; beyond, they are those of every second row, every fourth, ...
+    """
 
     def __init__(self, picture: bool) -> None:
         self.picture = picture
         self.rows: list[np.ndarray] = []
+        self.kept, self.stride = 0, 1
+        self.mean, self.apart = np.zeros(1), np.zeros(1)  # float64 [d], and the sum of squared distances from it
+        self.low, self.high = np.full(1, np.inf), np.full(1, -np.inf)
         self.histogram = np.zeros((3, 256), np.int64)
         self.frames = 0
 
     def add(self, values: np.ndarray) -> None:
-        self.frames += len(values)
-        if not self.picture:
-            self.rows.append(values.reshape(len(values), -1))
+        before, self.frames = self.frames, self.frames + len(values)
+        if self.picture:
+            for channel in range(3):
+                self.histogram[channel] += np.bincount(values[..., channel].reshape(-1), minlength=256)
             return
-        for channel in range(3):
-            self.histogram[channel] += np.bincount(values[..., channel].reshape(-1), minlength=256)
+        rows = values.reshape(len(values), -1)
+        mean = rows.mean(0, dtype=float)
+        between = mean - self.mean
+        self.apart = self.apart + ((rows - mean) ** 2).sum(0) + between**2 * (before * len(rows) / self.frames)
+        self.mean = self.mean + between * (len(rows) / self.frames)
+        self.low, self.high = np.minimum(self.low, rows.min(0)), np.maximum(self.high, rows.max(0))
+        self.rows.append(rows[-before % self.stride :: self.stride].copy())
+        self.kept += len(self.rows[-1])
+        if self.kept > KEPT:
+            self.rows = [np.concatenate(self.rows)[::2]]
+            self.kept, self.stride = len(self.rows[0]), 2 * self.stride
 
     def told(self) -> dict[str, Any]:
         """Return min, max, mean, std, count and quantiles as nested lists; pictures as fractions of 255."""
         if not self.picture:
-            rows = np.concatenate(self.rows).astype(float)
-            found = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
+            found = {"min": self.low, "max": self.high, "mean": self.mean, "std": np.sqrt(self.apart / self.frames)}
+            rows = np.concatenate(self.rows)
             found |= {name: np.quantile(rows, q, axis=0) for name, q in QUANTILES.items()}
-            return {**{name: value.tolist() for name, value in found.items()}, "count": [self.frames]}
+            return {**{name: value.astype(float).tolist() for name, value in found.items()}, "count": [self.frames]}
         levels, share = np.arange(256) / 255.0, self.histogram / self.histogram.sum(axis=1, keepdims=True)
         mean = share @ levels
         found = {
@@ -103,7 +122,9 @@ class _Writer:
         self.hz = 0.0
         self.robot = ""
         self.tasks: dict[str, int] = {}
-        self.episodes: list[dict[str, Any]] = []
+        self.episodes = 0
+        self._rows: list[dict[str, Any]] = []  # of the episodes' meta file, that wait to be written
+        self._about: Any = None
         self.statistics: dict[str, _Statistics] = {}
         self.frames = 0
         self._file = -1
@@ -115,7 +136,7 @@ class _Writer:
         columns = self._columns(taken)
         count = len(taken.steps)
         task = self.tasks.setdefault(taken.instruction, len(self.tasks))
-        number = len(self.episodes)
+        number = self.episodes
         columns |= {
             "timestamp": (np.arange(count) * taken.steps.dt).astype(np.float32),
             "frame_index": np.arange(count, dtype=np.int64),
@@ -131,13 +152,29 @@ class _Writer:
             self.statistics.setdefault(name, _Statistics(picture)).add(values)
             statistics |= {f"stats/{name}/{key}": value for key, value in own.told().items()}
         self._write(columns)
-        self.episodes.append({
+        self._rows.append({
             "episode_index": number, "tasks": [taken.instruction], "length": count,
             "data/chunk_index": self._file // PER_FOLDER, "data/file_index": self._file % PER_FOLDER,
             "dataset_from_index": self.frames, "dataset_to_index": self.frames + count,
             "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0, **statistics,
         })  # fmt: skip
-        self.frames += count
+        self.frames, self.episodes = self.frames + count, self.episodes + 1
+        if len(self._rows) == GROUP:
+            self._tell_episodes()
+
+    def _tell_episodes(self) -> None:
+        """Write the rows that wait into the meta file, which gets its name when all is written."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._about is None:
+            table = pa.Table.from_pylist(self._rows)
+            (self.out / EPISODES).parent.mkdir(parents=True, exist_ok=True)
+            self._about = pq.ParquetWriter(self.out / f"{EPISODES}.part", table.schema)
+        else:
+            table = pa.Table.from_pylist(self._rows, schema=self._about.schema)
+        self._about.write_table(table)
+        self._rows.clear()
 
     def _columns(self, taken: Taken) -> dict[str, np.ndarray]:
         steps = taken.steps
@@ -178,7 +215,7 @@ class _Writer:
                 arrays[name] = pa.array(values)
         table = pa.table(arrays)
         if self._parquet is None or self._bytes + table.nbytes > FILE_BYTES:
-            self.close()
+            self._end_file()
             self._file, self._bytes = self._file + 1, 0
             name = DATA_PATH.format(chunk_index=self._file // PER_FOLDER, file_index=self._file % PER_FOLDER)
             path = self.out / name
@@ -188,28 +225,34 @@ class _Writer:
         self._bytes += table.nbytes
 
     def close(self) -> None:
-        """End the data file."""
+        """End the files."""
+        self._end_file()
+        if self._about is not None:
+            self._about.close()
+
+    def _end_file(self) -> None:
         if self._parquet is not None:
             self._parquet.close()
             self._parquet = None
 
     def finish(self) -> None:
         """Write the meta files."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if self._rows:
+            self._tell_episodes()
+        self.close()
         meta = self.out / "meta"
-        (meta / "episodes/chunk-000").mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(self.episodes), meta / "episodes/chunk-000/file-000.parquet")
+        (self.out / f"{EPISODES}.part").rename(self.out / EPISODES)
         pq.write_table(_tasks(self.tasks), meta / "tasks.parquet")
         _json(meta / "stats.json", {name: statistics.told() for name, statistics in self.statistics.items()})
         counters = {name: {"dtype": "int64", "shape": [1], "names": None} for name in COUNTERS}
         _json(meta / "info.json", {
-            "codebase_version": VERSION, "robot_type": self.robot, "total_episodes": len(self.episodes),
+            "codebase_version": VERSION, "robot_type": self.robot, "total_episodes": self.episodes,
             "total_frames": self.frames, "total_tasks": len(self.tasks), "chunks_size": PER_FOLDER,
             "data_files_size_in_mb": FILE_BYTES // 2**20, "video_files_size_in_mb": 200,
             "fps": int(self.hz) if float(self.hz).is_integer() else self.hz,
-            "splits": {"train": f"0:{len(self.episodes)}"}, "data_path": DATA_PATH, "video_path": None,
+            "splits": {"train": f"0:{self.episodes}"}, "data_path": DATA_PATH, "video_path": None,
             "features": {
                 **self.features, "timestamp": {"dtype": "float32", "shape": [1], "names": None}, **counters,
             },
