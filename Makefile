@@ -32,7 +32,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13 py
 	2>/dev/null && echo $(name))))
 endif
 
-.PHONY: help setup lock demo test test-newest lint clean system-libraries
+.PHONY: help setup lock demo test test-newest lint clean system-libraries browser
 
 help:
 	@echo "make demo  [EPISODES=6] [SEED=0]                 run the arm in simulation; results in runs/demo/latest"
@@ -86,6 +86,15 @@ system-libraries:
 	done; \
 	$(HAS_GL) || echo "setup: that failed; type: sudo apt-get update && sudo apt-get install -y $(SYSTEM_PACKAGES)" >&2
 
+# For the tests of the operator's page, and for nothing else: without it they are skipped, with a line that says so.
+browser:
+	@if command -v chromium chromium-browser >/dev/null || ! command -v apt-get >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then run=""; elif sudo -n true 2>/dev/null; then run="sudo -n"; else \
+		echo "setup: the operator's page is tested in a browser: sudo apt-get install -y chromium" >&2; exit 0; fi; \
+	echo "setup: installing chromium"; $$run apt-get update -qq >/dev/null 2>&1; \
+	DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -qq --no-install-recommends chromium >/dev/null 2>&1 || \
+		echo "setup: that failed; the tests in a browser are skipped" >&2
+
 demo: $(STAMP)
 	@$(PY) -m udvla_ros demo --episodes $(EPISODES) --seed $(SEED) \
 		$(if $(filter-out 0,$(RECORD)),--record) $(if $(TELEOP),--teleop-script $(TELEOP))
@@ -93,14 +102,14 @@ demo: $(STAMP)
 # First all that needs no timing, on every core; then the tests that start a real graph, one at a time. Those need a
 # machine that keeps real time: one that failed is run twice more, since a shared machine stalls. A fault that comes and
 # goes can hide there: every R that is printed is worth a look.
-test: $(STAMP)
+test: $(STAMP) browser
 	$(PY) -m pytest -n $(JOBS) -m "not integration" $(PYTEST_ARGS)
 	$(PY) -m pytest -m integration --reruns 2 --reruns-delay 2 $(PYTEST_ARGS)
 
 # The canary: what the package index gives today, in a virtual environment of its own, without the lock.
 # A machine without a GPU names a torch: make test-newest TORCH=torch==2.13.0
 NEWEST := .venv-newest
-test-newest: system-libraries
+test-newest: system-libraries browser
 	$(PYTHON) -m venv --clear $(VENV_FLAGS) $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) -e ".[$(EXTRAS)]"
 	UDVLA_UNLOCKED=1 $(NEWEST)/bin/python -m pytest -n $(JOBS) -m "not integration" $(PYTEST_ARGS)

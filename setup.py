@@ -55,6 +55,7 @@ EXTRAS["dev"] = [
     "colcon-common-extensions>=0.3",
     "mcap-ros2-support>=0.5",  # a second opinion on bags
     "mypy>=1.10",
+    "playwright>=1.45",  # the operator's page in a real browser; brings none, `make test` installs chromium
     "rosbags-image>=0.10",  # a second opinion on image conversion
     "ruff>=0.6",
     "setuptools>=64,<80",  # colcon's ament_python support calls commands that setuptools 80 dropped

@@ -92,9 +92,12 @@ def about(robot: RobotDescription) -> News:
         name: [round(float(low), 4), round(float(high), 4)]
         for name, low, high in zip(robot.joints, limits.lower, limits.upper, strict=True)
     }
+    gripper = robot.gripper.joint if robot.gripper is not None else ""
     if robot.gripper is not None:
-        listed[robot.gripper.joint] = sorted((float(robot.gripper.open), float(robot.gripper.closed)))
-    return News("robot", {"name": robot.name, "cameras": list(robot.cameras), "limits": listed})
+        listed[gripper] = sorted((float(robot.gripper.open), float(robot.gripper.closed)))
+    return News(
+        "robot", {"name": robot.name, "cameras": list(robot.cameras), "limits": listed, "gripper": gripper}
+    )
 
 
 def picture(kind: int, camera: str, stamp: float, message: Any, topic: str) -> News:

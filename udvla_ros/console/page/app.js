@@ -9,6 +9,8 @@ const HISTORY = 600;
 const ARMED = 3000; // ms in which a second press counts
 const WAITS = [500, 1000, 2000, 3000]; // ms before it connects again
 const episode = new URLSearchParams(location.search).get("episode") ?? "";
+// Where a button changes something; elsewhere it is drawn quietly.
+const USES = { engage: (mode) => mode === "HOLD", hold: (mode) => mode === "POLICY" || mode === "TELEOP", reset: (mode) => mode === "STOPPED" };
 let socket = null, tries = 0;
 
 // -- told -------------------------------------------------------------------------------------------------------
@@ -40,6 +42,7 @@ on(["mode", "reason"], () => {
   id("mode").dataset.mode = mode;
   id("mode-name").textContent = mode || "no arbiter";
   id("mode-reason").textContent = reason;
+  for (const [button, use] of Object.entries(USES)) id(button).classList.toggle("idle", !use(mode));
   const asks = mode === "HOLD" && reason.startsWith("monitor:");
   id("ask").hidden = !asks;
   if (asks) id("ask-reason").textContent = `${reason.slice(8).trim()}.`;

@@ -2,7 +2,7 @@
 const WAIT = 0.06; // s by which a picture may come before the time a future is for
 const KEPT = 12; // futures that wait
 const PAST = 30; // live pictures that are kept for futures that come late
-const STRONG = 60; // of 255: a difference that is shown in full colour
+const FAINT = 12, STRONG = 110; // of 255: from where to where a difference is coloured: below, it is the codec's
 
 const cameras = new Map();
 
@@ -96,7 +96,6 @@ function draw(canvas, picture) {
 function fit(canvas, width, height) {
   if (canvas.width === width && canvas.height === height) return;
   canvas.width = width; canvas.height = height;
-  canvas.classList.toggle("small", width < 200);
 }
 
 // Draw what is seen in grey and what is not as foreseen in red; return the mean difference as a share.
@@ -114,7 +113,7 @@ function difference(canvas, seen, foreseen) {
   for (let i = 0; i < a.length; i += 4) {
     const apart = (Math.abs(a[i] - b[i]) + Math.abs(a[i + 1] - b[i + 1]) + Math.abs(a[i + 2] - b[i + 2])) / 3;
     sum += apart;
-    const grey = 0.35 * (0.3 * a[i] + 0.59 * a[i + 1] + 0.11 * a[i + 2]) + 20, heat = Math.min(1, apart / STRONG);
+    const grey = 0.35 * (0.3 * a[i] + 0.59 * a[i + 1] + 0.11 * a[i + 2]) + 20, heat = Math.min(1, Math.max(0, (apart - FAINT) / (STRONG - FAINT)));
     out.data[i] = grey + (255 - grey) * heat;
     out.data[i + 1] = grey + (170 * heat * heat - grey * heat);
     out.data[i + 2] = grey * (1 - heat);

@@ -10,6 +10,7 @@ export function facts(root, rows) {
     const term = document.createElement("dt"), told = document.createElement("dd");
     term.textContent = name;
     told.textContent = value;
+    told.classList.toggle("tall", value.length > 32);
     parts.push(term, told);
   }
   root.replaceChildren(...parts);
@@ -21,10 +22,10 @@ export function chunk() {
   const refused = Object.entries(policy).filter(([name]) => name.startsWith("refused/")).map(([name, count]) => `${name.slice(8)} ${count}`);
   const helped = Object.entries(arm).filter(([name]) => /^(refused|intervention)\//.test(name)).map(([name, count]) => `${name.replace("/", ": ")} ${count}`);
   facts(id("chunk"), [
-    ["number", said?.chunk ?? "–"],
+    ["number", `${said?.chunk ?? "–"}`],
     ["delay, picture to motion", ms(timings.frame_to_trajectory)],
     ["thinking", ms(timings.total)],
-    ["steps gone when it came", said?.played_steps ?? "–"],
+    ["steps gone when it came", `${said?.played_steps ?? "–"}`],
     ["median of late", ms(policy["frame_to_trajectory_ms_p50"])],
     ["policy refused", refused.join(", ") || "nothing"],
     ["arbiter", helped.join(", ") || "no refusal, no intervention"],
@@ -42,7 +43,7 @@ export function joints() {
       row.className = "joint";
       row.dataset.joint = name;
       const label = document.createElement("span"), bar = document.createElement("span"), told = document.createElement("output");
-      label.className = "name"; label.title = name; label.textContent = name.replace(/_joint$/, "").replaceAll("_", " ");
+      label.className = "name"; label.title = name; label.textContent = name === get("robot").gripper ? "gripper" : name.replace(/_joint$/, "").replaceAll("_", " ");
       bar.className = "bar"; bar.append(document.createElement("i"), document.createElement("i"));
       bar.lastChild.className = "commanded";
       row.append(label, bar, told);

@@ -25,7 +25,7 @@ function make(root, data) {
   const made = new uPlot({
     width: root.clientWidth, height: root.clientHeight, cursor: { show: false }, legend: { show: false },
     scales: { x: { time: false, range: () => [-SPAN, 0] }, y: { range: (u, low, high) => [0, Math.max(2, 1.15 * (high ?? 2))] } },
-    axes: [{ ...axis, values: (u, ticks) => ticks.map((t) => `${t} s`) }, { ...axis, size: 36 }],
+    axes: [{ ...axis, size: 26, space: 80, values: (u, ticks) => ticks.map((t) => `${t} s`) }, { ...axis, size: 36 }],
     series: [
       {},
       { stroke: colour("--accent"), width: 2.5, fill: colour("--go-soft"), points: { show: true, size: 5, fill: colour("--accent") } },
