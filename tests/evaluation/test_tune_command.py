@@ -100,25 +100,23 @@ def test_moments_of_generated_episodes_are_pairs_of_looks(bundle, short):
     for moment in found:
         assert moment.now.stamp - moment.earlier.stamp == pytest.approx(0.4)
         assert moment.now.instruction == moment.earlier.instruction in {e.instruction for e in episodes}
-        assert any(np.array_equal(moment.now.images["front"], frame) for e in episodes for frame in e.front)
+        assert any(np.array_equal(moment.now.images["front"], frame) for e in episodes for frame in e.images["front"])
 
 
 def noise_episode(seed):
     """An episode whose pictures are all different."""
     rng = np.random.default_rng(seed)
-    steps = 21
+    steps, sizes = 21, {"front": (12, 16), "wrist": (8, 8)}
 
     def zeros(*shape):
         return np.zeros(shape, np.float32)
 
     return Episode(
-        rng.integers(0, 256, (steps + 1, 12, 16, 3), np.uint8), rng.integers(0, 256, (steps + 1, 8, 8, 3), np.uint8),
+        {name: rng.integers(0, 256, (steps + 1, *size, 3), np.uint8) for name, size in sizes.items()},
         zeros(steps, 8, 7), zeros(steps, 7), zeros(steps + 1, 6), zeros(steps + 1, 6), zeros(steps + 1),
         zeros(steps + 1), zeros(steps + 1, 4, 4), zeros(steps + 1, 3, 7), "touch the red cube", "touch", "red",
         seed, 0, -1,
     )  # fmt: skip
-
-
 
 
 def test_moments_of_recorded_bags_are_pairs_of_looks(bundle, short):

@@ -95,4 +95,4 @@ def test_another_seed_is_told_apart(episode, monkeypatch):
 def test_it_is_exported_for_training(episode, tmp_path):
     assert main(["bag", "export", str(episode[0]), "--out", str(tmp_path / "out")]) == 0
     [exported] = read_episodes(tmp_path / "out")
-    assert exported.front.shape[1:] == (48, 64, 3) and len(exported) >= 15 and exported.task == "touch"
+    assert exported.images["front"].shape[1:] == (48, 64, 3) and len(exported) >= 15 and exported.task == "touch"

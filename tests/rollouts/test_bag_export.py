@@ -52,7 +52,8 @@ def test_it_is_read_as_any_episode_and_says_where_it_is_from(exported, folder):
     assert told["cameras"] == {"front": [48, 64], "wrist": [32, 32]}
     assert (told["actions"], told["frames"]) == (len(episode), len(episode) + 1)
     assert episode.instruction == "touch the red cube" and episode.success and episode.success_step == len(episode)
-    assert episode.front.shape == (len(episode) + 1, 48, 64, 3) and episode.intention.shape == (len(episode), 8, 7)
+    assert episode.images["front"].shape == (len(episode) + 1, 48, 64, 3)
+    assert episode.intention.shape == (len(episode), 8, 7)
 
 
 def test_what_is_not_known_is_not_made_up(exported):
@@ -72,8 +73,8 @@ def test_pictures_and_joints_belong_to_their_step(folder, exported):
     steps, (_, _, episode) = stamps_of(folder), exported
     for k, stamp in enumerate(steps.time):
         since = stamp - BEGIN
-        assert np.array_equal(episode.front[k], synthetic.picture("front", since + 1e-7))
-        assert np.array_equal(episode.wrist[k], synthetic.picture("wrist", since + 1e-7))
+        assert np.array_equal(episode.images["front"][k], synthetic.picture("front", since + 1e-7))
+        assert np.array_equal(episode.images["wrist"][k], synthetic.picture("wrist", since + 1e-7))
         expected = synthetic.sway(since)[0]
         assert np.allclose(episode.q_command[k], expected[:6], atol=2e-4)
         assert np.allclose(episode.joints[k], synthetic.sway(since - 0.02)[0][:6], atol=1e-3)
@@ -115,7 +116,7 @@ def test_only_successes_unless_asked(tmp_path):
 def test_resized_by_choice(folder, tmp_path):
     export_episodes([folder], tmp_path / "out", Wish(sizes={"front": (24, 32)}))
     [episode] = read_episodes(tmp_path / "out")
-    assert episode.front.shape[1:] == (24, 32, 3) and episode.wrist.shape[1:] == (32, 32, 3)
+    assert episode.images["front"].shape[1:] == (24, 32, 3) and episode.images["wrist"].shape[1:] == (32, 32, 3)
 
 
 def test_the_simulations_word_names_the_task(tmp_path):
@@ -354,7 +355,7 @@ def test_lerobot_actions_as_tcp_steps(folder, tmp_path):
     pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
-    export_lerobot([folder], tmp_path / "out", Wish(), actions="tcp")
+    export_lerobot([folder], tmp_path / "out", Wish(space="tcp_delta"))
     actions = pq.read_table(tmp_path / "out/data/chunk-000/file-000.parquet").column("action").to_pylist()
     assert np.allclose(actions, stamps_of(folder).actions[:, 0], atol=1e-6)
 

@@ -4,31 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_episodes import make
 
 from udvla_ros.rollouts import episodes as disk
-
-
-def make(length, seed=0):
-    rng = np.random.default_rng(seed)
-    frames = length + 1
-    return disk.Episode(
-        front=rng.integers(0, 255, (frames, 6, 8, 3), dtype=np.uint8),
-        wrist=rng.integers(0, 255, (frames, 4, 4, 3), dtype=np.uint8),
-        intention=rng.normal(size=(length, 8, 7)).astype(np.float32),
-        executed=rng.normal(size=(length, 7)).astype(np.float32),
-        joints=rng.normal(size=(frames, 6)).astype(np.float32),
-        q_command=rng.normal(size=(frames, 6)).astype(np.float32),
-        gripper=rng.random(frames).astype(np.float32),
-        gripper_command=rng.random(frames).astype(np.float32),
-        tcp_command=rng.normal(size=(frames, 4, 4)).astype(np.float32),
-        cubes=rng.normal(size=(frames, 3, 7)).astype(np.float32),
-        instruction=f"touch the red cube {'x' * seed}",
-        task="touch",
-        colour="red",
-        seed=seed,
-        attempt=seed % 3,
-        success_step=length - 1,
-    )
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5))
@@ -40,7 +18,12 @@ def test_round_trip(tmp_path_factory, lengths):
     read = list(disk.read_episodes(path.parent))
     assert [len(e) for e in read] == lengths
     for one, other in zip(written, read, strict=True):
+        assert list(one.images) == list(other.images)
+        for name, images in one.images.items():
+            np.testing.assert_array_equal(images, other.images[name])
         for name, value in vars(one).items():
+            if name == "images":
+                continue
             np.testing.assert_array_equal(value, getattr(other, name), err_msg=name)
             assert isinstance(getattr(other, name), type(value))
 
@@ -48,7 +31,7 @@ def test_round_trip(tmp_path_factory, lengths):
 def test_future_frames_clamp_to_the_last():
     episode = make(5)
     assert [episode.future(t, 3) for t in range(5)] == [3, 4, 5, 5, 5]
-    assert episode.future(0, 8) == len(episode) == len(episode.front) - 1
+    assert episode.future(0, 8) == len(episode) == len(episode.images["side"]) - 1
 
 
 def test_actions_are_the_first_of_each_intention():

@@ -66,8 +66,8 @@ def test_episodes_are_complete(made):
         assert episode.success_step in (-1, episode.labelled)
         asked = parse(episode.instruction)
         assert (asked.kind, asked.colour) == (episode.task, episode.colour)
-        assert episode.front.shape == (steps + 1, 48, 64, 3)
-        assert episode.wrist.shape == (steps + 1, 32, 32, 3)
+        assert episode.images["front"].shape == (steps + 1, 48, 64, 3)
+        assert episode.images["wrist"].shape == (steps + 1, 32, 32, 3)
         assert episode.intention.shape == (steps, 8, 7)
         assert episode.intention.dtype == episode.executed.dtype == np.float32
         assert len(episode.joints) == len(episode.q_command) == len(episode.cubes) == steps + 1

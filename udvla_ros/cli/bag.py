@@ -52,8 +52,17 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="resize a camera's pictures; default: as recorded",
     )  # fmt: skip
     parser.add_argument(
-        "--actions", choices=("joints", "tcp"), default="joints",
-        help="what LeRobot's action is: where the joints were commanded to be, or TCP steps (default: %(default)s)",
+        "--camera", action="append", default=[], metavar="NAME", help="only this one; may be repeated (default: all)"
+    )
+    parser.add_argument(
+        "--space", default="", choices=("", "tcp_delta", "joint_delta", "joint_absolute"),
+        help="of the actions (default: tcp_delta, joint_delta for arms of fewer than six joints; for LeRobot where "
+        "the joints were commanded to be)",
+    )  # fmt: skip
+    parser.add_argument("--only", choices=("corrections",), help="learn only from what a hand did after a takeover")
+    parser.add_argument(
+        "--before", type=float, default=2.0, metavar="S",
+        help="seconds of the policy before a takeover that are no labels (default: %(default)s)",
     )  # fmt: skip
 
     parser = _verb(verbs, "replay", "compute each chunk again from the recorded messages and compare", run_replay)
@@ -230,10 +239,13 @@ def run_export(args: argparse.Namespace) -> int:
     from udvla_ros.rollouts.bags.export import Wish, export_episodes
     from udvla_ros.rollouts.bags.lerobot import export_lerobot
 
-    wish = Wish(args.outcome, args.hz, args.chunk, dict(args.size), args.robot)
+    wish = Wish(
+        args.outcome, args.hz, args.chunk, dict(args.size), args.robot, tuple(args.camera), args.space,
+        args.only == "corrections", args.before,
+    )  # fmt: skip
     folders = _folders(args.episodes)
     if args.to == "lerobot":
-        report = export_lerobot(folders, args.out, wish, args.actions)
+        report = export_lerobot(folders, args.out, wish)
     else:
         report = export_episodes(folders, args.out, wish, command_line())
     print(f"{args.out}: {len(report.taken)} episodes, {report.steps} steps")

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``data generate`` and ``data inspect``."""
     data = subparsers.add_parser("data", help="generate and look at demonstration episodes")
-    verbs = data.add_subparsers(dest="verb", required=True, metavar="generate|inspect")
+    verbs = data.add_subparsers(dest="verb", required=True, metavar="generate|merge|inspect")
 
     parser = verbs.add_parser("generate", help="let the scripted expert demonstrate tasks in simulation")
     add_generate_arguments(parser)
     parser.set_defaults(run=run_generate)
+
+    parser = verbs.add_parser("merge", help="several data sets as one, or more into one that is there")
+    parser.add_argument("folders", type=Path, nargs="+", help="data sets of the same cameras and actions")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder, or a data set that grows")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the description as JSON")
+    parser.set_defaults(run=run_merge)
 
     parser = verbs.add_parser("inspect", help="summarise a folder of episodes, or draw some of them")
     parser.add_argument("folder", type=Path, help="folder written by 'udvla data generate'")
@@ -89,6 +95,14 @@ def load_driver(bundle: str) -> Driver:
             return None
 
     return act
+
+
+def run_merge(args: argparse.Namespace) -> int:
+    """Merge data sets and print the description."""
+    from udvla_ros.rollouts.merge import merge
+
+    _print(merge(args.folders, args.out), args.json)
+    return 0
 
 
 def run_inspect(args: argparse.Namespace) -> int:

@@ -62,6 +62,7 @@ class ActionConvention:
         gripper_opens: whether values above the threshold open the gripper (CALVIN, Bridge), not close it (LIBERO).
         scale: physical units (m, rad, gripper: 1) of a 1 in the data, per dimension; empty: the data is physical.
         rotation: how a ``tcp_delta`` writes its rotation: ``rotvec`` or ``euler_xyz`` (about fixed axes, x first).
+        joints: names of the joints it was trained on, in order; empty where the data did not tell.
     """
 
     space: str = "tcp_delta"
@@ -74,8 +75,10 @@ class ActionConvention:
     gripper_opens: bool = False
     scale: tuple[float, ...] = ()
     rotation: str = "rotvec"
+    joints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "joints", tuple(self.joints))
         if self.space not in SPACES or self.frame not in FRAMES:
             raise BundleError(
                 f"action space '{self.space}' in frame '{self.frame}' is unknown; known: "
@@ -150,6 +153,21 @@ class BundleConfig:
     def action_frame(self) -> str:
         """Frame of TCP deltas: ``base`` or ``tcp``."""
         return self.action.frame
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """The joints that actions of a joint space name, in order; empty where the bundle does not say."""
+        return self.action.joints if self.action.space != "tcp_delta" else ()
+
+    @property
+    def dimensions(self) -> int:
+        """Values of one action."""
+        return self.action.dimensions
+
+    @property
+    def gripper(self) -> int | None:
+        """Which of them is the gripper's."""
+        return self.action.gripper
 
     @property
     def control_hz(self) -> float:

@@ -32,6 +32,11 @@ def closed_fraction(command: np.ndarray) -> np.ndarray:
     return np.clip((np.asarray(command, float) + 1.0) / 2.0, 0.0, 1.0)
 
 
+def gripper_of(robot: RobotDescription, actions: np.ndarray) -> np.ndarray:
+    """Return the closed fractions [K] that actions [K, D] ask for; all 0 for an arm without a gripper."""
+    return np.zeros(len(actions)) if robot.gripper is None else closed_fraction(actions[:, -1])
+
+
 def _checked(actions: np.ndarray, width: int) -> np.ndarray:
     actions = np.asarray(actions, float)
     if actions.ndim != 2 or actions.shape[1] != width or not len(actions):
@@ -46,8 +51,8 @@ class _JointSpace:
     """What the joint spaces share: width, bounds and the largest step."""
 
     def __init__(self, robot: RobotDescription, largest_step: float = LARGEST_STEP) -> None:
-        self.robot, self.largest_step = robot, largest_step
-        self.width = len(robot.joints) + 1
+        self.robot, self.largest_step, self.joints = robot, largest_step, len(robot.joints)
+        self.width = len(robot.joints) + (robot.gripper is not None)
 
     def _bounded(self, q: np.ndarray, q_command: np.ndarray, gripper: np.ndarray) -> JointTargets:
         limits = self.robot.limits
@@ -59,11 +64,11 @@ class _JointSpace:
                 int(np.flatnonzero((beyond > 0).any(1))[0]),
             )
         _refuse_jumps(self.robot, np.vstack([q_command, q]), self.largest_step)
-        return JointTargets(q, closed_fraction(gripper))
+        return JointTargets(q, gripper)
 
 
 class JointAbsoluteSpace(_JointSpace):
-    """Actions [K, d + 1]: joint positions in rad and the gripper."""
+    """Actions [K, d (+ 1)]: joint positions in rad and, where there is one, the gripper."""
 
     def targets(self, actions: np.ndarray, q_command: np.ndarray) -> JointTargets:
         """Return the targets of one chunk; ``q_command`` [d] is the command at the observation's stamp.
@@ -72,21 +77,22 @@ class JointAbsoluteSpace(_JointSpace):
             UnreachableTarget: a step lies beyond the limits or jumps.
         """
         actions = _checked(actions, self.width)
-        return self._bounded(actions[:, :-1], np.asarray(q_command, float), actions[:, -1])
+        return self._bounded(actions[:, : self.joints], np.asarray(q_command, float), gripper_of(self.robot, actions))
 
 
 class JointDeltaSpace(_JointSpace):
-    """Actions [K, d + 1]: joint steps in rad from the previous target, and the gripper."""
+    """Actions [K, d (+ 1)]: joint steps in rad from the previous target and, where there is one, the gripper."""
 
     def targets(self, actions: np.ndarray, q_command: np.ndarray) -> JointTargets:
         """Return the targets of one chunk; arguments and errors as in :class:`JointAbsoluteSpace`."""
         actions = _checked(actions, self.width)
         q_command = np.asarray(q_command, float)
-        return self._bounded(q_command + np.cumsum(actions[:, :-1], axis=0), q_command, actions[:, -1])
+        steps = np.cumsum(actions[:, : self.joints], axis=0)
+        return self._bounded(q_command + steps, q_command, gripper_of(self.robot, actions))
 
 
 class TcpDeltaSpace:
-    """Actions [K, 7]: TCP steps and the gripper.
+    """Actions [K, 7]: TCP steps and the gripper; [K, 6] for an arm without one.
 
     Args:
         robot: its kinematics and limits.
@@ -95,8 +101,6 @@ class TcpDeltaSpace:
         largest_step: rad a joint may move in one step.
         scale: physical units per unit of action, [6] (metres then radians); 1 for actions in m and rad.
     """
-
-    width = 7
 
     def __init__(
         self,
@@ -113,6 +117,7 @@ class TcpDeltaSpace:
                 "use joint_delta or joint_absolute"
             )
         self.robot, self.frame, self.largest_step = robot, frame, largest_step
+        self.width = 6 + (robot.gripper is not None)
         self.scale = np.broadcast_to(np.asarray(scale, float), (6,))
 
     def poses(self, actions: np.ndarray, q_command: np.ndarray) -> np.ndarray:
@@ -135,7 +140,7 @@ class TcpDeltaSpace:
         """Return the joint targets of one chunk.
 
         Args:
-            actions: [K, 7].
+            actions: [K, 7], [K, 6] without a gripper.
             q_command: [d] joints commanded at the observation's stamp.
 
         Raises:
@@ -152,7 +157,7 @@ class TcpDeltaSpace:
             except Unreachable as error:
                 raise UnreachableTarget(f"step {k}: {error}", k) from None
         _refuse_jumps(robot, np.stack(found), self.largest_step)
-        return JointTargets(np.stack(found[1:]), closed_fraction(actions[:, 6]))
+        return JointTargets(np.stack(found[1:]), gripper_of(robot, actions))
 
 
 def _refuse_jumps(robot: RobotDescription, q: np.ndarray, largest: float) -> None:

@@ -46,10 +46,10 @@ class PolicyOutput:
     def publish(self, result: Result, robot: RobotDescription, about: Mapping[str, object]) -> None:
         """Publish all that one inference gave; ``about`` says whose it is, and goes into ``~/chunk_info``."""
         targets = result.targets
-        assert robot.gripper is not None  # the contract has been checked
-        fingers = robot.gripper.position(targets.gripper)[:, None]
         times = result.chunk.dt * np.arange(1, len(targets.q) + 1)
-        points = np.hstack([targets.q, fingers])
+        points = targets.q
+        if robot.gripper is not None:
+            points = np.column_stack([points, robot.gripper.position(targets.gripper)])
         self._chunk.publish(message_from_arrays(robot.command_names, times, points, stamp=result.stamp))
         self._info.publish(String(data=json.dumps({**about, **describe(result)})))
         self._publish_predicted(result)

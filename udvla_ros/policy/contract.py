@@ -20,7 +20,7 @@ def check(config: Any, robot: RobotDescription) -> Any:
 
     Args:
         config: of a loaded policy: ``name``, ``cameras`` (names), ``control_hz``, ``chunk``, ``action_space``
-            and, where the bundle says so, ``action_frame`` and ``joints``.
+            and, where the bundle says so, ``action_frame``, ``joints``, ``dimensions`` and ``gripper``.
         robot: the robot file.
 
     Raises:
@@ -43,9 +43,22 @@ def check(config: Any, robot: RobotDescription) -> Any:
             f"{bundle} moves the TCP in six directions (tcp_delta), robot '{robot.name}' has {len(robot.joints)} "
             "joints and cannot hold an orientation: use a bundle of action space joint_delta or joint_absolute"
         )
-    if robot.gripper is None:
+    gripper = getattr(config, "gripper", 6)
+    if gripper is not None and robot.gripper is None:
         raise ContractError(
             f"{bundle} commands a gripper, robot '{robot.name}' has none: add gripper to {robot.path.name}"
+        )
+    if gripper is None and robot.gripper is not None:
+        raise ContractError(
+            f"{bundle} commands no gripper, robot '{robot.name}' has one: take gripper out of a copy of "
+            f"{robot.path.name}, or train on recordings with it"
+        )
+    moving = 6 if config.action_space == "tcp_delta" else len(robot.joints)
+    wanted, has = moving + (robot.gripper is not None), getattr(config, "dimensions", None)
+    if has is not None and (has != wanted or gripper not in (None, wanted - 1)):
+        raise ContractError(
+            f"{bundle} speaks {config.action_space} in {has} numbers, the gripper at {gripper}; robot '{robot.name}' "
+            f"takes {wanted}, the gripper last: the bundle is of another robot, or its action space is mislabelled"
         )
     joints = getattr(config, "joints", None)
     if joints and tuple(joints) != tuple(robot.joints):

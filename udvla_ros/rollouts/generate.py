@@ -235,7 +235,7 @@ def _run(jobs: list[tuple[Config, range, Path, MakeDriver | None]], workers: int
 def _describe(config: Config, paths: list[Path], seconds: float) -> dict[str, Any]:
     """Read the small arrays of every shard and sum up."""
     from udvla_ros.sim.control import CONTROL_DT
-    from udvla_ros.sim.scene import default_cameras
+    from udvla_ros.sim.scene import JOINTS, default_cameras
 
     made: Counter = Counter()
     attempts: Counter = Counter()
@@ -267,6 +267,10 @@ def _describe(config: Config, paths: list[Path], seconds: float) -> dict[str, An
         "seeds": [config.seed, config.seed + config.episodes - 1],
         "expert_success": {kind: round(made[kind] / attempts[kind], 4) for kind in made},
         "control_hz": round(1.0 / CONTROL_DT),
+        "action": {
+            "space": "tcp_delta", "frame": "base", "chunk": CHUNK, "dimensions": 7, "gripper": 6,
+            "control_hz": 1.0 / CONTROL_DT, "joints": list(JOINTS),
+        },
         "action_space": "tcp_delta, base frame: dxyz (m), rotation vector (rad), gripper +1 close -1 open",
         "intention_shape": [CHUNK, 7],
         "cameras": {name: [camera.height, camera.width] for name, camera in default_cameras().items()},

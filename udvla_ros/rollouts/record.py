@@ -13,7 +13,7 @@ from copy import copy
 
 import numpy as np
 
-from udvla_ros.rollouts.episodes import CAMERAS, PER_ACTION, PER_FRAME, Episode
+from udvla_ros.rollouts.episodes import PER_FRAME, Episode
 from udvla_ros.rollouts.noise import LOWEST, Noise
 from udvla_ros.sim.control import CONTROL_DT, DeltaControl, compose
 from udvla_ros.sim.expert import Expert, Sight, goal
@@ -127,14 +127,15 @@ def stretch(
         UnreachablePose: the arm cannot do what the expert wants.
     """
     expert, control = Expert(world, task), DeltaControl(world)
-    frames: dict[str, list] = {name: [] for name in PER_FRAME + PER_ACTION}
+    frames: dict[str, list] = {name: [] for name in (*PER_FRAME, "executed")}
+    views: dict[str, list] = {}
     left = world.snapshot()
-    _look(world, frames)
+    _look(world, frames, views)
     labelled, success, step = labels, -1, 0
     while step < labelled + CHUNK - 1:
         frames["executed"].append(action := expert.act())
         control.apply(action)
-        _look(world, frames)
+        _look(world, frames, views)
         step += 1
         if step > labelled:
             continue
@@ -144,20 +145,21 @@ def stretch(
         if step == labelled:
             left = world.snapshot()
     world.restore(left)
-    arrays = {n: np.array(frames[n], np.uint8 if n in CAMERAS else np.float32) for n in PER_FRAME}
+    arrays = {n: np.array(frames[n], np.float32) for n in PER_FRAME}
+    images = {name: np.array(seen, np.uint8) for name, seen in views.items()}
     executed = np.array(frames["executed"], np.float32)
     padded = np.concatenate([executed, np.zeros((CHUNK - 1, 7), np.float32)])
     intention = np.lib.stride_tricks.sliding_window_view(padded, CHUNK, 0).transpose(0, 2, 1).copy()
     text, seed, attempt = named
     return Episode(
-        **arrays, intention=intention, executed=executed, instruction=text, task=task.kind, colour=task.colour,
+        images, **arrays, intention=intention, executed=executed, instruction=text, task=task.kind, colour=task.colour,
         seed=seed, attempt=attempt, success_step=success, labelled=labelled,
     )  # fmt: skip
 
 
-def _look(world: TabletopWorld, frames: dict[str, list]) -> None:
+def _look(world: TabletopWorld, frames: dict[str, list], views: dict[str, list]) -> None:
     for name, image in world.look().items():
-        frames[name].append(image)
+        views.setdefault(name, []).append(image)
     frames["joints"].append(world.q)
     frames["q_command"].append(world.q_command)
     frames["gripper"].append(world.gripper)

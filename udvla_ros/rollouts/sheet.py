@@ -11,22 +11,26 @@ from PIL import Image, ImageDraw
 from udvla_ros.rollouts.episodes import Episode, read_episodes
 
 SCALE = 3
+SMALL = 160  # px: views narrower than this are drawn SCALE times larger
 COLUMNS = 10
 CAPTION = 14  # px
 
 
 def _row(episode: Episode) -> np.ndarray:
-    """Return one strip, uint8 RGB: the front view above the wrist view at evenly spread frames."""
+    """Return one strip, uint8 RGB: the cameras below each other at evenly spread frames."""
     steps = np.unique(np.linspace(0, len(episode), COLUMNS).round().astype(int))
-    height, width = episode.front.shape[1:3]
-    low, narrow = episode.wrist.shape[1:3]
-    strip = np.full((height + low + 2, COLUMNS * (width + 2), 3), 255, np.uint8)
+    views = list(episode.images.values())
+    width = max(view.shape[2] for view in views)
+    strip = np.full((sum(view.shape[1] + 2 for view in views) - 2, COLUMNS * (width + 2), 3), 255, np.uint8)
     for column, step in enumerate(steps):
-        left = column * (width + 2)
-        strip[:height, left : left + width] = episode.front[step]
-        inset = left + max(0, (width - narrow) // 2)
-        strip[height + 2 :, inset : inset + narrow] = episode.wrist[step]
-    return strip.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+        top = 0
+        for view in views:
+            height, narrow = view.shape[1:3]
+            left = column * (width + 2) + (width - narrow) // 2
+            strip[top : top + height, left : left + narrow] = view[step]
+            top += height + 2
+    scale = SCALE if width < SMALL else 1
+    return strip.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def write_sheet(folder: Path, path: Path, episodes: int = 6) -> None:

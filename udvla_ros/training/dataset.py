@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from udvla_ros.errors import ConfigError
+from udvla_ros.rollouts.episodes import By
 from udvla_ros.tokens.layout import Layout, Prefix
 from udvla_ros.tokens.text import TextTokenizer
 
-STEP_ARRAYS = ("current", "future", "actions", "chunks", "text", "episode", "places", "named")
+STEP_ARRAYS = ("current", "future", "actions", "chunks", "text", "episode", "places", "named", "by")
 
 
 @dataclass
@@ -30,7 +31,8 @@ class TokenShard:
     index the frames; ``actions`` ``[N, A]`` int16 FAST codes, -1 behind the last; ``chunks`` ``[N, K, D]``
     the actions they encode (physical units); ``text`` ``[N]``: row of ``instructions``; ``episode`` ``[N]``;
     ``places`` ``[N, 1 + C, 3]``: where the commanded TCP and each cube were, m, NaN where nobody knows; ``named``
-    ``[N]`` int8: the cube that the instruction names, -1 where nobody knows.
+    ``[N]`` int8: the cube that the instruction names, -1 where nobody knows; ``by`` ``[N]`` uint8: whose action it was
+    (:class:`udvla_ros.rollouts.episodes.By`), a demonstration where nobody tells.
     """
 
     views: dict[str, np.ndarray]
@@ -43,6 +45,11 @@ class TokenShard:
     places: np.ndarray
     named: np.ndarray
     instructions: list[str]
+    by: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    def __post_init__(self) -> None:
+        if len(self.by) != len(self.current):
+            self.by = np.zeros(len(self.current), np.uint8)
 
     @classmethod
     def concatenate(cls, shards: Sequence[TokenShard]) -> TokenShard:
@@ -63,6 +70,7 @@ class TokenShard:
             "episode": [shard.episode + first for shard, first in zip(shards, numbers, strict=False)],
             "places": [shard.places for shard in shards],
             "named": [shard.named for shard in shards],
+            "by": [shard.by for shard in shards],
         }
         arrays = {name: np.concatenate(parts) for name, parts in joined.items()}
         views = {name: np.concatenate([shard.views[name] for shard in shards]) for name in shards[0].views}
@@ -108,7 +116,7 @@ class TokenShard:
             raise ConfigError(f"no token file at {path}; make it with `udvla train policy`")
         with np.load(path, allow_pickle=False) as stored:
             views = {k.removeprefix("view."): stored[k] for k in stored.files if k.startswith("view.")}
-            rest = {k: stored[k] for k in STEP_ARRAYS}
+            rest = {k: stored[k] for k in STEP_ARRAYS if k in stored}
             return cls(views, **rest, instructions=[str(line) for line in stored["instructions"]])
 
 
@@ -140,6 +148,8 @@ class Sequences:
         suffix = layout.suffix(shard.at(shard.current if foresight == "current" else shard.future), codes)
         every = max(2, round(1 / held_out))
         held = shard.episode % every == min(every, int(shard.episode.max()) + 1) - 1
+        if held.all():  # a single episode: its end
+            held = np.arange(len(held)) >= 0.8 * len(held)
         return cls(
             prefix.ids.astype(np.int32), prefix.positions.astype(np.int32), prefix.modality.astype(np.int8),
             suffix.astype(np.int32), layout.prefix([[]], shard.at(shard.current[:1])), layout.text_slots,
@@ -156,6 +166,13 @@ class Sequences:
         positions = np.where(silent[:, None], self.silent.positions, positions)
         return Prefix(ids, positions, np.where(silent[:, None], self.silent.modality, modality))
 
-    def draw(self, size: int, seed: int, step: int) -> np.ndarray:
-        """Return ``size`` training steps of the data for this optimiser step."""
-        return np.random.default_rng([seed, step]).choice(self.train, size)
+    def draw(self, size: int, seed: int, step: int, corrections: float = 1.0) -> np.ndarray:
+        """Return ``size`` training steps of the data for this optimiser step.
+
+        ``corrections``: how much more often a step of a hand that took over is drawn than another.
+        """
+        rng = np.random.default_rng([seed, step])
+        if corrections == 1.0:
+            return rng.choice(self.train, size)
+        weight = np.where(self.shard.by[self.train] == By.CORRECTION, corrections, 1.0)
+        return rng.choice(self.train, size, p=weight / weight.sum())

@@ -21,10 +21,13 @@ PROBE = 8  # random chunks by which two action tokenisers are told apart
 
 
 @torch.no_grad()
-def inherit(child: Bundle, parent: Bundle) -> int:
+def inherit(child: Bundle, parent: Bundle, fresh_actions: bool = False) -> int:
     """Overwrite the child's weights with the parent's; returns how many rows of the vocabulary stayed fresh.
 
     Both embedding tables follow :func:`same_meaning`; rows without a parent keep what they were built with.
+
+    Args:
+        fresh_actions: the child's action codes are its own, and their rows start fresh.
 
     Raises:
         ConfigError: the backbones differ in size, or the action tokenisers in their codes.
@@ -40,8 +43,9 @@ def inherit(child: Bundle, parent: Bundle) -> int:
                 f"the bundle to start from has {name} as {tuple(value.shape)}, this run as {tuple(ours[name].shape)}: "
                 "use its own backbone section"
             )
-    _check_actions(child, parent)
-    pairs = torch.tensor(sorted(same_meaning(child, parent)))
+    if not fresh_actions:
+        _check_actions(child, parent)
+    pairs = torch.tensor(sorted(same_meaning(child, parent, not fresh_actions)))
     for name, value in theirs.items():
         if name in tables:
             ours[name][pairs[:, 0]] = value[pairs[:, 1]].to(ours[name])
@@ -50,7 +54,7 @@ def inherit(child: Bundle, parent: Bundle) -> int:
     return child.config.layout.vocabulary.size - len(pairs)
 
 
-def same_meaning(child: Bundle, parent: Bundle) -> Iterator[tuple[int, int]]:
+def same_meaning(child: Bundle, parent: Bundle, actions: bool = True) -> Iterator[tuple[int, int]]:
     """Yield (the child's id, the parent's id) of tokens that mean the same."""
     new, old = child.config.layout.vocabulary, parent.config.layout.vocabulary
     yield from ((new.markers[name], old.markers[name]) for name in new.markers)
@@ -58,7 +62,7 @@ def same_meaning(child: Bundle, parent: Bundle) -> Iterator[tuple[int, int]]:
     yield from ((i, words[word]) for word, i in child.text.words().items() if word in words)
     nearest = nearest_codes(child.vision.embeddings, parent.vision.embeddings)
     yield from ((new.visual_first + i, old.visual_first + int(n)) for i, n in enumerate(nearest))
-    for code in range(new.action_size):
+    for code in range(new.action_size if actions else 0):
         yield new.action_first + new.action_step * code, old.action_first + old.action_step * code
 
 

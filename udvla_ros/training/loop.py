@@ -53,6 +53,7 @@ class PolicyTraining:
     copies: int = 1  # corrupted suffixes behind each prefix
     blind_copies: int = 2  # and action blocks that see no future image, which train `foresight: off`
     omega: float = 0.5
+    corrections: float = 1.0  # how much more often what a hand corrected is drawn than the rest
     null_prompt: float = 0.15  # share of the samples that are told nothing (released recipe)
     joint_timestep: bool = False  # one ratio for image and action (paper) or two (public code)
     optimizer: str = "muon"
@@ -129,7 +130,7 @@ class PolicyTrainer:
 
     def draw(self) -> np.ndarray:
         """Return what this step's batch is made of: steps of the data."""
-        return self.data.draw(self.config.batch, self.config.seed, self.step)
+        return self.data.draw(self.config.batch, self.config.seed, self.step, self.config.corrections)
 
     def batch(self, frames: np.ndarray, generator: torch.Generator, stage: int) -> dict[str, Any]:
         """Assemble this process's share of a batch, with the global counts of hidden tokens."""
@@ -182,7 +183,7 @@ class PolicyTrainer:
         """Draw, corrupt, step the optimisers and the average."""
         config = self.config
         generator = torch.Generator().manual_seed(corruption_seed(config.seed, self.step))
-        stage = 1 if self.step < config.stage1_steps else 2
+        stage = 1 if self.progress < config.stage1_steps / config.steps else 2  # its share, of whatever ends first
         batch = self.batch(self.draw(), generator, stage)
         lr = learning_rate(self.progress, self.step, config.lr, config.warmup, config.lr_floor)
         parts = []
@@ -213,7 +214,13 @@ class PolicyTrainer:
             ConfigError: another training is at work in the folder.
         """
         with claimed(self.folder) if self.accelerator.is_main_process else nullcontext():
-            self._run(validate)
+            try:
+                self._run(validate)
+            except KeyboardInterrupt:
+                self.save()  # an interrupted run loses nothing
+                if self.accelerator.is_main_process:
+                    print(f"saved step {self.step} in {self.checkpoint}", flush=True)
+                raise
 
     def _run(self, validate: Any) -> None:
         config, main = self.config, self.accelerator.is_main_process
@@ -230,7 +237,8 @@ class PolicyTrainer:
             if self.step % 20 == 0:
                 visual, action = self._mean_over_processes(torch.stack(recent).mean(0))
                 recent.clear()
-                bar.set_postfix(visual=f"{visual:.3f}", action=f"{action:.3f}", done=f"{self.progress:.0%}")
+                learnt = f"{action:.3f}" if self.progress >= config.stage1_steps / config.steps else "not yet"
+                bar.set_postfix(visual=f"{visual:.3f}", action=learnt, done=f"{self.progress:.0%}")
                 self.log(step=self.step, seconds=round(self.seconds, 1), visual=visual, action=action)
             due = self.step % config.validate_every == 0 or self.progress >= 1.0
             if due and validate is not None and (main or config.sharded):

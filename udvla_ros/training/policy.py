@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from udvla_ros.tokens.vision import VisionTokenizer
 from udvla_ros.training.dataset import Sequences, TokenShard
 from udvla_ros.training.inherit import inherit
 from udvla_ros.training.loop import PolicyTrainer, PolicyTraining
-from udvla_ros.training.tokenize import tokenize
+from udvla_ros.training.tokenize import PUBLISHED, convention_of, tokenize
 from udvla_ros.training.validation import Validation
 
 
@@ -136,6 +136,7 @@ class PolicyRun:
         out: Path,
         tokens: Path | None = None,
         start: Path | None = None,
+        fresh_actions: bool = False,
     ) -> None:
         """Prepare the run; it goes on from ``checkpoint.pt`` if there is one.
 
@@ -146,9 +147,11 @@ class PolicyRun:
             out: the run's folder.
             tokens: the same episodes' tokens, made by another run with the same tokenisers.
             start: a bundle to begin from instead of fresh weights; its backbone and action codes are this run's.
+            fresh_actions: these action codes are not those of ``start``.
         """
         out.mkdir(parents=True, exist_ok=True)
         self.out, self._token_file = out, tokens
+        recipe = replace(recipe, action=agreed_action(recipe, episodes))
         eyes = VisionTokenizer.load(vision)
         fast = FastTokenizer.load(actions, recipe.action.chunk, recipe.action.dimensions)
         normalizer = QuantileNormalizer.load(actions)
@@ -158,7 +161,7 @@ class PolicyRun:
         parent = Bundle.load(start) if start is not None else None
         sentences = tuple(sorted({*shard.instructions, *(parent.sentences if parent else ())}))
         text = TextTokenizer.train(sentences, size_limit=128, spare=16)
-        layout = build_layout(recipe, _sizes(episodes[0]), eyes, fast, text)
+        layout = build_layout(recipe, agreed_sizes(episodes), eyes, fast, text)
         torch.manual_seed(recipe.training.seed)
         backbone = Backbone(recipe.backbone, layout, recipe.attention)
         start_from_codebook(backbone, eyes.embeddings, recipe.training.seed)
@@ -170,7 +173,7 @@ class PolicyRun:
         self.bundle = Bundle(config, backbone, eyes, text, fast, normalizer, sentences=sentences)
         self.bundle.check()
         if parent is not None:
-            fresh = inherit(self.bundle, parent)
+            fresh = inherit(self.bundle, parent, fresh_actions)
             print(f"starts from {start}; {fresh} of {layout.vocabulary.size} vocabulary rows are fresh")
         data = Sequences.assemble(shard, layout, text, foresight=recipe.training.foresight)
         self.trainer = PolicyTrainer(backbone, data, recipe.training, out)
@@ -211,5 +214,37 @@ class PolicyRun:
         )
 
 
-def _sizes(episodes: Path) -> dict[str, tuple[int, int]]:
-    return {name: (int(h), int(w)) for name, (h, w) in read_description(episodes)["cameras"].items()}
+def agreed_sizes(episodes: Sequence[Path]) -> dict[str, tuple[int, int]]:
+    """Return (height, width) of each camera of data sets to learn from together.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    first, *others = [{n: (int(h), int(w)) for n, (h, w) in read_description(e)["cameras"].items()} for e in episodes]
+    for folder, sizes in zip(episodes[1:], others, strict=True):
+        if sizes != first:
+            raise ConfigError(f"{episodes[0]} has cameras {first}, {folder} {sizes}; export both with the same --size")
+    return first
+
+
+def agreed_action(recipe: Recipe, episodes: Sequence[Path]) -> ActionConvention:
+    """Return what the actions mean: as the data tell, where the training file does not say otherwise.
+
+    Raises:
+        ConfigError: data sets differ, or the training file names another convention than the data were written in.
+    """
+    told = {str(folder): convention_of(folder, recipe.action) for folder in episodes}
+    if replace(recipe.action, joints=()) != PUBLISHED:
+        told = {"the training file": recipe.action, **told}
+    (first, action), *others = told.items()
+    for folder, other in others:
+        apart = [f.name for f in dataclasses.fields(action) if getattr(action, f.name) != getattr(other, f.name)]
+        if action.space == "tcp_delta" or not (action.joints and other.joints):
+            apart = [name for name in apart if name != "joints"]
+        if apart:
+            values = ", ".join(f"{name} {getattr(action, name)} and {getattr(other, name)}" for name in apart)
+            raise ConfigError(
+                f"{first} and {folder} differ in {values}; a number means what it was recorded as: export the bags "
+                "again with the --space, --hz and --chunk you want"
+            )
+    return next(reversed(told.values()))

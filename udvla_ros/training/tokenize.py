@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,27 +13,44 @@ import torch
 from tqdm import tqdm
 
 from udvla_ros.errors import TokenError
-from udvla_ros.rollouts.episodes import CAMERAS, CUBES, Episode, read_shard, shard_paths
+from udvla_ros.model.checkpoint import ActionConvention
+from udvla_ros.rollouts.episodes import CUBES, Episode, read_description, read_shard, shard_paths
 from udvla_ros.tokens.action import FastTokenizer
 from udvla_ros.tokens.normalize import QuantileNormalizer
 from udvla_ros.tokens.vision import VisionTokenizer
 from udvla_ros.training.dataset import TokenShard
 
-ROTATION_FLOOR = 0.2  # rad per step: a rotation that never happens keeps a sane scale
-GRIPPER = 6
+# Half ranges that are never gone below: a motion that never happens keeps a sane scale.
+ROTATION_FLOOR = 0.1  # rad per step, of a TCP
+JOINT_FLOOR = 0.005  # rad per step
+ABSOLUTE_FLOOR = 0.05  # rad
+PUBLISHED = ActionConvention()
+HELD_OUT = 4000  # chunks at most that the scores are taken from
 
 
-def fit_normalizer(chunks: np.ndarray) -> QuantileNormalizer:
-    """Measure symmetric quantile ranges of TCP-delta chunks ``[N, K, 7]``.
+def fit_normalizer(chunks: np.ndarray, action: ActionConvention = PUBLISHED) -> QuantileNormalizer:
+    """Measure quantile ranges of chunks ``[N, K, D]``.
 
-    Symmetric about zero, so that "stay" is exactly 0 after normalisation and stays so through FAST.
+    Those of steps are symmetric about zero, so that "stay" is exactly 0 after normalisation and stays so through FAST.
     """
     flat = chunks.reshape(-1, chunks.shape[-1])
+    gripper = {} if action.gripper is None else {action.gripper: (-1.0, 1.0)}
+    if action.space == "joint_absolute":
+        return QuantileNormalizer.fit(flat, floor=2 * ABSOLUTE_FLOOR, ranges=gripper)
     reach = np.abs(np.quantile(flat, [0.01, 0.99], axis=0)).max(0)
-    reach[3:6] = np.maximum(reach[3:6], ROTATION_FLOOR / 2)
+    turning = slice(3, 6) if action.space == "tcp_delta" else slice(None)
+    reach[turning] = np.maximum(reach[turning], ROTATION_FLOOR if action.space == "tcp_delta" else JOINT_FLOOR)
     ranges = {i: (-float(r), float(r)) for i, r in enumerate(reach) if r > 0}
-    ranges[GRIPPER] = (-1.0, 1.0)
-    return QuantileNormalizer.fit(flat, ranges=ranges)
+    return QuantileNormalizer.fit(flat, ranges=ranges | gripper)
+
+
+def convention_of(episodes: Path, fallback: ActionConvention = PUBLISHED) -> ActionConvention:
+    """Return what the actions of a data set mean, as its description tells; the fallback where it does not."""
+    told = read_description(episodes).get("action")
+    if told is None:
+        return fallback
+    known = {field.name for field in dataclasses.fields(ActionConvention)}
+    return ActionConvention(**{key: value for key, value in told.items() if key in known})
 
 
 def fit_actions(
@@ -42,18 +60,21 @@ def fit_actions(
 
     Scores: ``codes_mean``, ``codes_max``, and ``error_rms`` of the round trip in normalised units.
     """
-    chunks = np.concatenate([e.intention[: e.labelled] for path in shard_paths(episodes) for e in read_shard(path)])
-    chunks = np.random.default_rng(seed).permutation(chunks)[: limit + 4000]
-    normalizer = fit_normalizer(chunks)
+    chunks = np.concatenate([e.intention[e.learnable] for path in shard_paths(episodes) for e in read_shard(path)])
+    if len(chunks) < 2:
+        raise TokenError(f"{episodes} holds {len(chunks)} chunks to learn from; record more")
+    held_out = min(HELD_OUT, len(chunks) // 5 + 1)
+    chunks = np.random.default_rng(seed).permutation(chunks)[: limit + held_out]
+    normalizer = fit_normalizer(chunks, convention_of(episodes))
     scaled = normalizer.normalize(chunks)
-    fast = FastTokenizer.fit(scaled[4000:], vocabulary_size, scale)
-    codes = fast.encode_batch(scaled[:4000], clip=True)
+    fast = FastTokenizer.fit(scaled[held_out:], vocabulary_size, scale)
+    codes = fast.encode_batch(scaled[:held_out], clip=True)
     lengths = [len(sequence) for sequence in codes]
     back = np.stack([fast.decode(sequence) for sequence in codes[:1000]])
     scores = {
         "codes_mean": float(np.mean(lengths)),
         "codes_max": float(max(lengths)),
-        "error_rms": float(np.sqrt(np.mean((back - scaled[:1000]) ** 2))),
+        "error_rms": float(np.sqrt(np.mean((back - scaled[: len(back)]) ** 2))),
     }
     return fast, normalizer, scores
 
@@ -98,16 +119,17 @@ def _tokenize_shard(
         return 0
     shard = read_shard(path)
     views = {}
-    for name in CAMERAS:
-        images = np.concatenate([getattr(episode, name) for episode in shard])
+    for name in shard[0].images:
+        images = np.concatenate([episode.images[name] for episode in shard])
         views[name] = vision.encode(images).cpu().numpy().reshape(len(images), -1).astype(np.uint16)
-    current, future, actions, chunks, text, number, places, named = [], [], [], [], [], [], [], []
+    current, future, actions, chunks, text, number, places, named, by = [], [], [], [], [], [], [], [], []
     instructions: dict[str, int] = {}
     offset = dropped = 0
     for count, episode in enumerate(shard):
-        codes = fast.encode_batch(normalizer.normalize(episode.intention[: episode.labelled]), clip=True)
+        steps = episode.learnable
+        codes = fast.encode_batch(normalizer.normalize(episode.intention[steps]), clip=True)
         row = instructions.setdefault(episode.instruction, len(instructions))
-        for step, sequence in enumerate(codes):
+        for step, sequence in zip(steps.tolist(), codes, strict=True):
             if len(sequence) > slots - 1:
                 dropped += 1
                 continue
@@ -115,6 +137,7 @@ def _tokenize_shard(
             future.append(offset + episode.future(step, episode.intention.shape[1]))
             actions.append(np.pad(sequence, (0, slots - 1 - len(sequence)), constant_values=-1))
             chunks.append(episode.intention[step])
+            by.append(episode.intervention[step])
             text.append(row)
             number.append(count)
             places.append(np.concatenate([episode.tcp_command[step, None, :3, 3], episode.cubes[step, :, :3]]))
@@ -126,6 +149,7 @@ def _tokenize_shard(
         np.array(actions, np.int16).reshape(-1, slots - 1), np.array(chunks, np.float32).reshape(-1, *size),
         np.array(text, np.int16), np.array(number, np.int32),
         np.array(places, np.float32).reshape(-1, 1 + len(CUBES), 3), np.array(named, np.int8), list(instructions),
+        np.array(by, np.uint8),
     ).save(file)  # fmt: skip
     return dropped
 

@@ -124,8 +124,8 @@ class Validation:
         moving = [i for i in range(convention.dimensions) if i != convention.gripper]
         moving = moving[:3] if unit == "mm" else moving
         missed = (actions - truth)[..., moving]
-        travel = 1e3 * np.linalg.norm(missed.sum(1), axis=-1)
-        first = 1e3 * np.linalg.norm(missed[:, : convention.chunk // 2].sum(1), axis=-1)
+        way = missed if convention.space == "joint_absolute" else missed.cumsum(1)
+        travel, first = (1e3 * np.linalg.norm(way[:, k - 1], axis=-1) for k in (way.shape[1], way.shape[1] // 2))
         scores = {
             f"{prefix}travel_{unit}_median": float(np.median(travel)),
             f"{prefix}travel_{unit}_mean": float(travel.mean()),

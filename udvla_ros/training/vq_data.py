@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.rollouts.episodes import CAMERAS, Episode, read_shard, shard_paths
+from udvla_ros.rollouts.episodes import Episode, read_shard, shard_paths
 
 
 @dataclass
@@ -35,12 +35,13 @@ class VqData:
         }
 
 
-def split_episodes(episodes: Iterable[Episode], held_out: float = 0.03, cameras: tuple[str, ...] = CAMERAS) -> VqData:
+def split_episodes(episodes: Iterable[Episode], held_out: float = 0.03) -> VqData:
     """Keep the frames of episodes; the last share ``held_out`` of the episodes (at least one) is not trained on."""
-    frames = [{name: getattr(episode, name) for name in cameras} for episode in episodes]
+    frames = [episode.images for episode in episodes]
     kept = len(frames) - max(1, round(held_out * len(frames)))
     if kept < 1:
         raise ConfigError(f"{len(frames)} episodes are too few to train on: record at least two")
+    cameras = list(frames[0])
     return VqData(
         {name: np.concatenate([frame[name] for frame in frames[:kept]]) for name in cameras},
         {name: np.concatenate([frame[name] for frame in frames[kept:]]) for name in cameras},

@@ -92,11 +92,11 @@ def _generated(policy: Policy, folder: Path, execute: int, most: int) -> Iterato
 
     dt, found = 1.0 / policy.config.control_hz, 0
     for episode in read_episodes(folder):
-        missing = [name for name in policy.config.cameras if not hasattr(episode, name)]
+        missing = [name for name in policy.config.cameras if name not in episode.images]
         if missing:
             raise ConfigError(f"'{folder}' has no camera {', '.join(missing)}, which the bundle looks through")
         looks = [
-            Observation({n: getattr(episode, n)[t] for n in policy.config.cameras}, episode.instruction, t * dt)
+            Observation({n: episode.images[n][t] for n in policy.config.cameras}, episode.instruction, t * dt)
             for t in range(0, len(episode), execute)
         ]
         for moment in _pairs(looks):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,13 @@ FUTURE = 0.02  # s a stamp may lie after its reception
 SHOWN = 3  # gaps named one by one
 
 
-def check(folder: str | Path, robot: str = "") -> CheckReport:
+def check(folder: str | Path, robot: str = "", cameras: Sequence[str] = ()) -> CheckReport:
     """Look at every message and every picture of a bag: the one judgement of whether it is fit.
 
     Args:
         folder: of the episode.
         robot: robot file to hold it against; without, the one it was recorded with.
+        cameras: the only ones that matter; none: all of the robot file.
     """
     report = CheckReport(str(folder))
     try:
@@ -56,7 +58,7 @@ def check(folder: str | Path, robot: str = "") -> CheckReport:
             report.seconds = bag.duration
             _counts(bag, report)
             report.instruction, report.outcome = bag.labels.get("instruction", ""), bag.labels.get("outcome", "unknown")
-            episode = RecordedEpisode(bag, robot_of(bag, robot))
+            episode = RecordedEpisode(bag, robot_of(bag, robot, cameras))
             report.instruction, report.identity = episode.instruction, identity_of(episode.robot)
             report.sizes = check_pictures(episode, report)
             _look(episode, report)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -96,19 +96,25 @@ def strange_clock(stamps: np.ndarray, received: np.ndarray) -> str:
     return ""
 
 
-def robot_of(bag: Bag, override: str = "") -> RobotDescription:
+def robot_of(bag: Bag, override: str = "", cameras: Sequence[str] = ()) -> RobotDescription:
     """Return the robot file that a bag was recorded with, or another one by name.
 
+    Args:
+        cameras: the only ones that matter; none: all.
+
     Raises:
-        BagError: the bag does not say, or its robot file is not here.
+        BagError: the bag does not say, or its robot file is not here, or names no such camera.
     """
     name = override or bag.labels.get("robot", "")
     if not name:
         raise BagError(f"'{bag.folder}' does not say which robot it is of; give the robot file with --robot")
     try:
-        return RobotDescription.load(name)
+        robot = RobotDescription.load(name)
     except ConfigError as error:
         raise BagError(f"robot file '{name}' of '{bag.folder}': {error}; give it with --robot") from error
+    if unknown := [camera for camera in cameras if camera not in robot.cameras]:
+        raise BagError(f"robot '{robot.name}' has no camera {', '.join(unknown)}; it has {', '.join(robot.cameras)}")
+    return replace(robot, cameras={camera: robot.cameras[camera] for camera in cameras}) if cameras else robot
 
 
 class RecordedEpisode:

@@ -13,13 +13,17 @@ import numpy as np
 from tqdm import tqdm
 
 from udvla_ros.errors import UdvlaError
+from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.rollouts import episodes as disk
+from udvla_ros.rollouts.actions import default_space, described
 from udvla_ros.rollouts.bags.check import check
 from udvla_ros.rollouts.bags.episode import RecordedEpisode, robot_of
+from udvla_ros.rollouts.bags.hands import BEFORE
 from udvla_ros.rollouts.bags.identity import Identity, differ, prevailing
 from udvla_ros.rollouts.bags.reader import Bag
 from udvla_ros.rollouts.bags.steps import CHUNK, Steps, by_sentence, take_steps
 from udvla_ros.rollouts.bags.topic import BagError
+from udvla_ros.rollouts.episodes import By
 
 SHARD = 50  # episodes of one file
 UNKNOWN = -1
@@ -34,6 +38,10 @@ class Wish:
         outcome: label an episode must have; ``any`` takes all.
         hz, chunk, sizes: see :func:`udvla_ros.rollouts.bags.steps.take_steps`.
         robot: robot file instead of the one recorded with.
+        cameras: which; all of the robot file where there are none.
+        space: of the actions; empty: that of the arm (:func:`udvla_ros.rollouts.actions.default_space`).
+        only_corrections: learn only what a hand did after a takeover.
+        before: s before a takeover that are not to be learnt.
     """
 
     outcome: str = "success"
@@ -41,6 +49,10 @@ class Wish:
     chunk: int = CHUNK
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     robot: str = ""
+    cameras: tuple[str, ...] = ()
+    space: str = ""
+    only_corrections: bool = False
+    before: float = BEFORE
 
 
 @dataclass
@@ -78,13 +90,11 @@ class Taken:
     outcome: str
     labels: dict[str, str]
     simulated: dict[str, Any]
-    joint_names: tuple[str, ...]
-    robot: str
-    fraction: Any  # the gripper's position -> closed fraction, None without one
+    robot: RobotDescription
+    action: dict[str, Any]  # what its actions mean
 
 
-def taken_from(folders: Sequence[Path], wish: Wish, report: ExportReport, cameras: tuple[str, ...] | None = None
-               ) -> Iterator[Taken]:  # fmt: skip
+def taken_from(folders: Sequence[Path], wish: Wish, report: ExportReport) -> Iterator[Taken]:
     """Yield the episodes that fit the wish and each other; the reasons of the others go into the report.
 
     All are judged before the first is taken: by :func:`udvla_ros.rollouts.bags.check.check`, and by whose they are.
@@ -95,7 +105,7 @@ def taken_from(folders: Sequence[Path], wish: Wish, report: ExportReport, camera
     alike, kept = _fit(folders, wish, report)
     for folder in tqdm(kept, desc="export", unit="episode", disable=len(kept) < 2):
         try:
-            found = list(_taken(folder, wish, cameras, alike))
+            found = list(_taken(folder, wish, alike))
         except UdvlaError as error:
             report.leave_out(folder, str(error))
             continue
@@ -104,7 +114,7 @@ def taken_from(folders: Sequence[Path], wish: Wish, report: ExportReport, camera
             continue
         report.taken.append(str(folder))
         for one in found:
-            report.steps += len(one.steps)
+            report.steps += int((one.steps.by != By.NOBODY).sum())
             yield one
 
 
@@ -133,7 +143,7 @@ def _fit(folders: Sequence[Path], wish: Wish, report: ExportReport) -> tuple[_Al
     """Return the folders that are fit to learn from and of one robot; the reasons of the others are reported."""
     fit: dict[Path, Identity] = {}
     for folder in tqdm(folders, desc="check", unit="episode", disable=len(folders) < 2):
-        found = check(folder, wish.robot)
+        found = check(folder, wish.robot, wish.cameras)
         if wish.outcome not in (ANY, found.outcome or "unknown") and found.outcome is not None:
             report.left_out[str(folder)] = f"its outcome is {found.outcome or 'unknown'}"
         elif not found.good or found.identity is None:
@@ -153,17 +163,23 @@ def _fit(folders: Sequence[Path], wish: Wish, report: ExportReport) -> tuple[_Al
     return _Alike(), list(fit)
 
 
-def _taken(folder: Path, wish: Wish, cameras: tuple[str, ...] | None, alike: _Alike) -> Iterator[Taken]:
+def _taken(folder: Path, wish: Wish, alike: _Alike) -> Iterator[Taken]:
     """Yield one episode, or one for each sentence where another was given on the way."""
     with Bag(folder) as bag:
-        robot = robot_of(bag, wish.robot)
+        robot = robot_of(bag, wish.robot, wish.cameras)
         episode = RecordedEpisode(bag, robot)
-        steps = take_steps(episode, wish.hz, wish.chunk, wish.sizes, cameras)
+        space = wish.space or default_space(robot)
+        steps = take_steps(episode, wish.hz, wish.chunk, wish.sizes, space, wish.before)
+        if wish.only_corrections:
+            steps.by[steps.by != By.CORRECTION] = By.NOBODY
+        if (steps.by == By.NOBODY).all():
+            raise BagError(f"'{folder}' has no {'correction' if wish.only_corrections else 'step'} to learn from")
         alike.agree(folder, steps)
+        action = described(robot, space, wish.chunk, round(1.0 / steps.dt, 6))
         for part, sentence in by_sentence(steps, episode.sentences()):
             yield Taken(
                 folder, part, sentence, bag.labels.get("outcome") or "unknown", dict(bag.labels), episode.simulated,
-                robot.command_names, robot.name, robot.gripper.fraction if robot.gripper else None,
+                robot, action,
             )  # fmt: skip
 
 
@@ -176,21 +192,24 @@ def to_episode(taken: Taken) -> disk.Episode:
     """
     steps, count = taken.steps, len(taken.steps)
     task, _, colour = str(taken.simulated.get("task", "")).partition("/")
-    if taken.fraction is None:
-        raise BagError(f"'{taken.folder}': robot '{taken.robot}' has no gripper; plain episodes need one")
+    gripper, joints = taken.robot.gripper, len(taken.robot.joints)
     seed = taken.simulated.get("seed")
+
+    def closed(positions: np.ndarray) -> np.ndarray:
+        return np.full(count + 1, np.nan) if gripper is None else np.asarray(gripper.fraction(positions[:, joints]))
+
     as_float = {name: np.asarray(value, np.float32) for name, value in {
         "intention": steps.actions,
         "executed": steps.actions[:, 0],
-        "joints": steps.measured[:, :-1],
-        "q_command": steps.commanded[:, :-1],
-        "gripper": taken.fraction(steps.measured[:, -1]),
-        "gripper_command": taken.fraction(steps.commanded[:, -1]),
+        "joints": steps.measured[:, :joints],
+        "q_command": steps.commanded[:, :joints],
+        "gripper": closed(steps.measured),
+        "gripper_command": closed(steps.commanded),
         "tcp_command": steps.tcp,
         "cubes": np.full((count + 1, 3, 7), np.nan),
     }.items()}  # fmt: skip
     return disk.Episode(
-        front=steps.images["front"], wrist=steps.images["wrist"], **as_float, instruction=taken.instruction,
+        images=steps.images, **as_float, instruction=taken.instruction, intervention=steps.by,
         task=task, colour=colour, seed=seed if isinstance(seed, int) else UNKNOWN, attempt=0,
         success_step=count if taken.outcome == "success" else UNKNOWN, labelled=count,
     )  # fmt: skip
@@ -208,11 +227,15 @@ def export_episodes(folders: Sequence[Path], out: Path, wish: Wish, command: str
     shapes: dict[str, tuple[int, ...]] = {}
     kinds: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
-    hz = 0.0
+    robots: Counter[str] = Counter()
+    whose: Counter[str] = Counter()
+    action: dict[str, Any] = {}
     shards = frames = 0
-    for taken in taken_from(folders, wish, report, disk.CAMERAS):
+    for taken in taken_from(folders, wish, report):
         episode = to_episode(taken)
-        shapes, hz = {name: getattr(episode, name).shape[1:3] for name in disk.CAMERAS}, round(1.0 / taken.steps.dt, 6)
+        shapes, action = {name: images.shape[1:3] for name, images in episode.images.items()}, taken.action
+        robots[taken.robot.name] += 1
+        whose.update(By(value).name.lower() for value in episode.intervention.tolist())
         waiting.append(episode)
         kinds[episode.task or "recorded"] += 1
         outcomes[taken.outcome] += 1
@@ -229,8 +252,7 @@ def export_episodes(folders: Sequence[Path], out: Path, wish: Wish, command: str
         "format": disk.FORMAT, "version": disk.VERSION, "source": "bags", "command": command,
         "bags": report.taken, "outcomes": dict(outcomes), "episodes": sum(kinds.values()),
         "episodes_per_task": dict(kinds), "shards": shards, "frames": frames, "actions": report.steps,
-        "control_hz": hz, "intention_shape": [wish.chunk, 7],
-        "action_space": "tcp_delta, base frame: dxyz (m), rotation vector (rad), gripper +1 close -1 open",
+        "steps_by": dict(whose), "robots": dict(robots), "action": action, "control_hz": action["control_hz"],
         "cameras": {name: list(shape) for name, shape in shapes.items()},
     }  # fmt: skip
     text = json.dumps(description, indent=2).encode()

@@ -50,7 +50,9 @@ def prevailing(identities: Iterable[Identity]) -> Identity | None:
         return None
     (first, most), *others = counts.most_common(2)
     if others and 2 * most <= counts.total():
-        raise BagError(f"the episodes are not of one robot: {differ(first, others[0][0])}; export them apart")
+        apart = differ(first, others[0][0])
+        mend = ", or name the cameras in common: --camera" if apart.startswith("cameras") else ""
+        raise BagError(f"the episodes are not of one robot: {apart}; export them apart{mend}")
     return first
 
 

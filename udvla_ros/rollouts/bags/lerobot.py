@@ -30,16 +30,14 @@ KEPT = 2**17  # rows of a vector that are kept for its quantiles: 3.6 hours at 1
 GROUP = 50  # episodes of a row group of the meta file
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
-TCP_NAMES = ("dx", "dy", "dz", "wx", "wy", "wz", "gripper")
-COUNTERS = ("frame_index", "episode_index", "index", "task_index")
-ACTIONS = ("joints", "tcp")
+COUNTERS = ("frame_index", "episode_index", "index", "task_index", "intervention")
 
 
-def export_lerobot(folders: Sequence[Path], out: Path, wish: Wish, actions: str = "joints") -> ExportReport:
+def export_lerobot(folders: Sequence[Path], out: Path, wish: Wish) -> ExportReport:
     """Write the bags' episodes as a LeRobotDataset.
 
-    Args:
-        actions: ``joints`` or ``tcp``: what ``action`` holds.
+    ``action`` is where the joints were commanded to be, in the robot's units, unless ``wish.space`` asks for one of
+    the policy's spaces. ``intervention`` is whose each action was.
 
     Raises:
         BagError: the output is not empty, no episode fits, or no robot prevails.
@@ -49,7 +47,7 @@ def export_lerobot(folders: Sequence[Path], out: Path, wish: Wish, actions: str 
 
     refuse_full(out)
     report = ExportReport("lerobot", str(out))
-    writer = _Writer(out, actions)
+    writer = _Writer(out, wish.space)
     try:
         for taken in taken_from(folders, wish, report):
             writer.add(taken)
@@ -116,8 +114,8 @@ class _Statistics:
 class _Writer:
     """Data files as they fill; the meta files at the end, so that a torn export does not look whole."""
 
-    def __init__(self, out: Path, actions: str) -> None:
-        self.out, self.actions = out, actions
+    def __init__(self, out: Path, space: str) -> None:
+        self.out, self.space = out, space
         self.features: dict[str, dict[str, Any]] = {}
         self.hz = 0.0
         self.robot = ""
@@ -143,6 +141,7 @@ class _Writer:
             "episode_index": np.full(count, number, np.int64),
             "index": np.arange(self.frames, self.frames + count, dtype=np.int64),
             "task_index": np.full(count, task, np.int64),
+            "intervention": taken.steps.by.astype(np.int64),
         }
         statistics: dict[str, Any] = {}
         for name, values in columns.items():
@@ -179,11 +178,11 @@ class _Writer:
     def _columns(self, taken: Taken) -> dict[str, np.ndarray]:
         steps = taken.steps
         known = np.isfinite(steps.measured).all(axis=0)  # a gripper without feedback has no state
-        names = [name for name, there in zip(taken.joint_names, known, strict=True) if there]
-        tcp = self.actions == "tcp"
-        action = steps.actions[:, 0] if tcp else steps.targets[:, 0]
+        every = taken.robot.command_names
+        names = [name for name, there in zip(every, known, strict=True) if there]
+        action = steps.actions[:, 0] if self.space else steps.targets[:, 0]
         if not self.features:
-            vectors = {"observation.state": names, "action": list(TCP_NAMES if tcp else taken.joint_names)}
+            vectors = {"observation.state": names, "action": list(taken.action["units"]) if self.space else list(every)}
             self.features = {
                 f"observation.images.{name}": {
                     "dtype": "image", "shape": list(pictures.shape[1:]), "names": ["height", "width", "channels"],
@@ -193,7 +192,7 @@ class _Writer:
                 name: {"dtype": "float32", "shape": [len(columns)], "names": columns}
                 for name, columns in vectors.items()
             }  # fmt: skip
-            self.hz, self.robot = round(1.0 / steps.dt, 6), taken.robot
+            self.hz, self.robot = round(1.0 / steps.dt, 6), taken.robot.name
         return {f"observation.images.{name}": pictures[:-1] for name, pictures in steps.images.items()} | {
             "observation.state": steps.measured[:-1, known].astype(np.float32),
             "action": action.astype(np.float32),

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import pinocchio as pin
 
-from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.rollouts import frames
+from udvla_ros.rollouts.actions import actions_of
 from udvla_ros.rollouts.bags.episode import RecordedEpisode, nearest
+from udvla_ros.rollouts.bags.hands import BEFORE, whose
 from udvla_ros.rollouts.bags.topic import BagError
 
 ACTIVE = ("POLICY", "TELEOP")
@@ -24,7 +24,6 @@ CONTROL_HZ = 10.0  # where no chunk says otherwise
 CHUNK = 8  # steps of labels kept at each step
 AFTER = 3  # still steps kept at the end, so that the ending is in the data
 STILL = 1e-3  # rad/s of every joint; below it the command rests
-GRIPPER_MOVES = 0.02  # closed fraction within a step from which the gripper is on its way
 SKEW = 0.1  # s two cameras may differ, where the robot file does not say
 
 
@@ -36,10 +35,11 @@ class Steps:
         dt: s of one step.
         time: [T+1] stamps, s.
         images: uint8 RGB [T+1, H, W, 3] by camera.
-        measured, commanded: [T+1, d+1] joint positions, the gripper's last.
+        measured, commanded: [T+1, d+1] joint positions, the gripper's last (d without one).
         targets: [T, K, d+1] commanded positions at ``(k + 1) dt`` after each step.
-        actions: [T, K, 7] the same as TCP steps in the base frame (m, rotation vector) and the gripper (+1 close).
+        actions: [T, K, D] the same in the action space asked for (:mod:`udvla_ros.rollouts.actions`).
         tcp: [T+1, 4, 4] commanded TCP pose in the base frame.
+        by: [T] whose each step was (:mod:`udvla_ros.rollouts.bags.hands`).
     """
 
     dt: float
@@ -50,6 +50,7 @@ class Steps:
     targets: np.ndarray
     actions: np.ndarray
     tcp: np.ndarray
+    by: np.ndarray
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -60,7 +61,8 @@ def take_steps(
     hz: float | None = None,
     chunk: int = CHUNK,
     sizes: Mapping[str, tuple[int, int]] | None = None,
-    cameras: tuple[str, ...] | None = None,
+    space: str = "tcp_delta",
+    before: float = BEFORE,
 ) -> Steps:
     """Return an episode's steps from where the arm starts to move to shortly after it rests.
 
@@ -69,13 +71,14 @@ def take_steps(
         hz: control rate; without, that of the policy's chunks, or 10.
         chunk: K.
         sizes: (height, width) of cameras whose pictures are resized; the others keep theirs.
-        cameras: which; without, all of the robot file.
+        space: of the actions.
+        before: s that led to a takeover and are not to be learnt.
 
     Raises:
         BagError: cameras or commands are missing or pause, or nothing moved.
     """
     dt = 1.0 / (hz or control_hz(episode))
-    cameras = cameras or tuple(episode.robot.cameras)
+    cameras = tuple(episode.robot.cameras)
     begin, end = _span(episode, dt, chunk)
     stamps = _stamps(episode, cameras, begin, end, dt)
     first = stamps[cameras[0]]
@@ -90,8 +93,9 @@ def take_steps(
         measured=_positions(episode, "measured", first),
         commanded=commanded,
         targets=targets,
-        actions=np.stack([tcp_steps(row, episode.robot) for row in path]),
+        actions=np.stack([actions_of(row, episode.robot, space) for row in path]),
         tcp=np.stack([episode.robot.kinematics.forward(row[: len(episode.robot.joints)]) for row in commanded]),
+        by=whose(episode.modes, first[:-1], before),
     )
 
 
@@ -111,7 +115,7 @@ def by_sentence(steps: Steps, sentences: Sequence[tuple[float, str]]) -> Iterato
         yield Steps(
             steps.dt, steps.time[frames], {name: pictures[frames] for name, pictures in steps.images.items()},
             steps.measured[frames], steps.commanded[frames], steps.targets[actions], steps.actions[actions],
-            steps.tcp[frames],
+            steps.tcp[frames], steps.by[actions],
         ), sentence  # fmt: skip
 
 
@@ -122,24 +126,6 @@ def control_hz(episode: RecordedEpisode) -> float:
     if len(found) > 1:
         raise BagError(f"'{episode.bag.folder}' has chunks at {sorted(found)} Hz; choose one with --hz")
     return found.pop() if found else CONTROL_HZ
-
-
-def tcp_steps(path: np.ndarray, robot: RobotDescription) -> np.ndarray:
-    """Return the TCP steps [K, 7] between the positions [K+1, d+1] of a path: the published convention."""
-    joints = len(robot.joints)
-    poses = [robot.kinematics.forward(row[:joints]) for row in path]
-    steps = np.zeros((len(path) - 1, 7))
-    for k, (before, after) in enumerate(pairwise(poses)):
-        steps[k, :3] = after[:3, 3] - before[:3, 3]
-        steps[k, 3:6] = pin.log3(after[:3, :3] @ before[:3, :3].T)
-    if robot.gripper is None:
-        return steps
-    fraction = np.asarray(robot.gripper.fraction(path[:, joints]))
-    change = np.diff(fraction)
-    steps[:, 6] = np.where(fraction[1:] > 0.5, 1.0, -1.0)
-    moves = np.abs(change) > GRIPPER_MOVES  # on its way it is where it goes that was commanded
-    steps[moves, 6] = np.sign(change[moves])
-    return steps
 
 
 def _span(episode: RecordedEpisode, dt: float, chunk: int) -> tuple[float, float]:
