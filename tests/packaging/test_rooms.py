@@ -18,7 +18,7 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[0] for name in plain | parts}
 
 
-@pytest.mark.parametrize("room", ["motion", "sim", "rollouts", "teleop", "doctor", "monitor", "console"])
+@pytest.mark.parametrize("room", ["motion", "sim", "rollouts", "robots", "teleop", "doctor", "monitor", "console"])
 def test_the_arm_and_the_world_need_no_torch(room):
     files = sorted((PACKAGE / room).rglob("*.py"))
     assert len(files) > 3

@@ -46,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
         good = collector.run(sys.stdin)
     folders = sorted({str(episode.folder.parent) for episode in collection.kept})
     if folders:
-        print(f"next: udvla bag check {' '.join(folders)}; udvla bag export {' '.join(folders)} --out runs/data/mine")
+        print(f"next: udvla bag check {' '.join(folders)}; udvla learn {' '.join(folders)} --out runs/mine")
     return int(good < args.episodes)

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "scene": ("udvla_ros.cli.operate:register_scene", "set the simulated table anew"),
     "data": ("udvla_ros.cli.data", "generate and look at demonstration episodes"),
     "train": ("udvla_ros.cli.train", "train the vision tokeniser, the action tokeniser or the policy"),
+    "learn": ("udvla_ros.cli.learn", "turn recorded bags and a bundle into one that knows the task"),
     "distill": ("udvla_ros.cli.distill", "train a student that denoises in a few steps"),
     "convert": ("udvla_ros.cli.convert", "turn downloaded UD-VLA weights into a bundle"),
     "serve": ("udvla_ros.cli.serve", "serve a bundle to benchmarks or to an arm's policy_node"),

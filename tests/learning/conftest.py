@@ -1,0 +1,5 @@
+"""Two cores: one thread each."""
+
+import torch
+
+torch.set_num_threads(1)
