@@ -7,10 +7,11 @@ import copy
 import pytest
 import tiny
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from udvla_ros.errors import BundleError
 from udvla_ros.model.backbone import Backbone
+from udvla_ros.model.products import LARGEST
 from udvla_ros.model.runtime import RuntimeOptions
 from udvla_ros.model.shape import Shape
 
@@ -214,27 +215,86 @@ def test_changed_weights_are_seen():
 # -- number types ------------------------------------------------------------------------------------
 
 
-def relative(weights: str = "float", dtype: torch.dtype = torch.float32) -> float:
-    with torch.inference_mode():
-        reference = Setting(hidden_size=64, intermediate_size=128, initializer_range=0.1).reference()
-        setting = Setting(hidden_size=64, intermediate_size=128, initializer_range=0.1)
-        setting.net.to(dtype).run_as(RuntimeOptions(weights=weights))
-        setting.sequence = setting.net.sequence(setting.prefix.positions, setting.prefix.modality)
-        setting.rows = setting.sequence.span(setting.n, setting.n + setting.length)
-        setting.cache = setting.net.new_cache(2)
-        states, some = setting.cached(), setting.cached(torch.tensor([[3], [4]]))
-        assert states.dtype == dtype
-        error = (states.float() - reference).norm() / reference.norm()
-        assert (some.float() - gathered(states.float(), torch.tensor([[3], [4]]))).norm() / some.float().norm() < 0.06
-        return float(error)
+class ByTheLaw(nn.Module):
+    """The rounding that 8-bit weights stand for, written out in float32.
+
+    Weights in 127 (int8) or e4m3 steps of each channel's largest, activations of each row's largest. The CPU's packed
+    int8 has one scale per call, over the range of its values with 0 in it, in 255 steps; without VNNI in 127. The fp8
+    product gives bfloat16.
+    """
+
+    def __init__(self, weight: Tensor, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.weight = self.rounded(weight.float(), LARGEST[kind], 1)
+
+    def rounded(self, values: Tensor, largest: float, axis: int) -> Tensor:
+        scale = values.abs().amax(axis, keepdim=True) / largest
+        scaled = values / scale
+        return scale * (scaled.to(torch.float8_e4m3fn).float() if self.kind == "fp8" else scaled.round())
+
+    def product(self, x: Tensor, rows: tuple[int, int] | None = None, place: Tensor | None = None) -> Tensor:
+        if self.kind == "int8":
+            steps = 255 if torch.cpu._is_vnni_supported() else 127
+            scale = (x.float().max().clamp_min(0) - x.float().min().clamp_max(0)) / steps
+            values = (x.float() / scale).round() * scale
+        else:
+            values = self.rounded(x.float(), LARGEST["fp8"], 1)
+        found = values @ self.weight[slice(*(rows or (None,)))].t()
+        return (found.bfloat16() if self.kind == "fp8" else found).to(x.dtype)
+
+    def added(self, residual: Tensor, x: Tensor) -> Tensor:
+        return residual.add_(self.product(x))
 
 
-def test_rounded_weights_and_half_precision_are_near():
-    assert 1e-5 < relative("int8") < 0.1
-    assert 1e-5 < relative("fp8") < 0.2
-    assert 1e-5 < relative("int8", torch.bfloat16) < 0.1
-    assert 1e-5 < relative(dtype=torch.bfloat16) < 0.05
-    assert 1e-6 < relative(dtype=torch.float16) < 0.01
+def states_of(seed: int, weights: str = "float", dtype: torch.dtype = torch.float32, law: bool = False) -> Tensor:
+    """States of all rows and of two by themselves, weights rounded by the decoder or, in its place, by the law."""
+    setting = Setting(seed=seed, hidden_size=64, intermediate_size=128, initializer_range=0.1)
+    setting.net.to(dtype)
+    if law:
+        for layer in setting.net.decoder.layers:
+            for name in ("qkv", "out", "gate_up", "down"):
+                setattr(layer, name, ByTheLaw(getattr(layer, name).weight.detach(), weights))
+    else:
+        setting.net.run_as(RuntimeOptions(weights=weights))
+    setting.sequence = setting.net.sequence(setting.prefix.positions, setting.prefix.modality)
+    setting.rows = setting.sequence.span(setting.n, setting.n + setting.length)
+    setting.cache = setting.net.new_cache(2)
+    states = setting.cached()
+    assert states.dtype == dtype
+    some, chosen = setting.cached(torch.tensor([[3], [4]])), gathered(states, torch.tensor([[3], [4]]))
+    if weights != "int8":  # which has one scale per call, and rounds a row by those that run beside it
+        assert distance(some, chosen) < 1e-6
+    return torch.cat([states, some], 1).float()
+
+
+def distance(found: Tensor, wanted: Tensor) -> float:
+    return float((found.float() - wanted.float()).norm() / wanted.float().norm())
+
+
+@pytest.mark.parametrize("weights", ["int8", "fp8"])
+@torch.inference_mode()
+def test_rounded_weights_err_by_their_rounding_and_nothing_else(weights):
+    """How far states end up from the float ones is the draw's doing: 4 to 7% (int8), 8 to 12% (fp8) of 12 seeds.
+
+    So they are held against the same rounding in float32. A value within float32's last digits of the middle of two
+    steps may fall the other way, and takes others with it: most seeds have none. In bfloat16 there are always some.
+    """
+    seeds = range(1, 6)
+    exact, found = [states_of(seed) for seed in seeds], [states_of(seed, weights) for seed in seeds]
+    errors = [distance(*pair) for pair in zip(found, exact, strict=True)]
+    apart = [distance(one, states_of(seed, weights, law=True)) for one, seed in zip(found, seeds, strict=True)]
+    assert sorted(apart)[2] < 1e-3, apart
+    assert max(apart) < max(errors) and min(errors) > 0.01, (apart, errors)
+    halves = [distance(states_of(seed, weights, torch.bfloat16), exact[k]) for k, seed in enumerate(seeds)]
+    assert sum(halves) < 1.15 * sum(errors), (halves, errors)
+
+
+@torch.inference_mode()
+def test_half_precision_is_near():
+    exact = states_of(1)
+    assert 1e-5 < distance(states_of(1, dtype=torch.bfloat16), exact) < 0.02
+    assert 1e-6 < distance(states_of(1, dtype=torch.float16), exact) < 0.003
 
 
 def test_positions_do_not_blur_in_half_precision():
