@@ -56,16 +56,14 @@ def gathered(states: Tensor, outputs: Tensor) -> Tensor:
 @pytest.mark.parametrize("texts", [((1, 2, 3), (4,)), ((1, 2, 3),)], ids=["padding differs", "no mask"])
 @pytest.mark.parametrize("heads", [2, 4])
 @torch.inference_mode()
-def test_cached_rows_are_those_of_the_full_forward(kind, texts, heads, monkeypatch):
-    for limit in (1 << 20, 0):  # plain products, and the fused attention
-        monkeypatch.setattr("udvla_ros.model.decoder.SMALL", limit)
-        setting = Setting(kind, texts, num_key_value_heads=heads)
-        reference = setting.reference()
-        torch.testing.assert_close(setting.cached(), reference, **TOLERANCE)
-        alone = setting.net.states(torch.cat([setting.ids, setting.suffix], 1), whole(setting), None)
-        torch.testing.assert_close(alone[:, setting.n :], reference, **TOLERANCE)
-        outputs = torch.tensor([[0, 5, 7], [2, 5, 27]])[: len(texts)]
-        torch.testing.assert_close(setting.cached(outputs), gathered(reference, outputs), **TOLERANCE)
+def test_cached_rows_are_those_of_the_full_forward(kind, texts, heads):
+    setting = Setting(kind, texts, num_key_value_heads=heads)
+    reference = setting.reference()
+    torch.testing.assert_close(setting.cached(), reference, **TOLERANCE)
+    alone = setting.net.states(torch.cat([setting.ids, setting.suffix], 1), whole(setting), None)
+    torch.testing.assert_close(alone[:, setting.n :], reference, **TOLERANCE)
+    outputs = torch.tensor([[0, 5, 7], [2, 5, 27]])[: len(texts)]
+    torch.testing.assert_close(setting.cached(outputs), gathered(reference, outputs), **TOLERANCE)
 
 
 def whole(setting: Setting):

@@ -20,9 +20,6 @@ from udvla_ros.model.products import LARGEST, Matrix, Rounded
 from udvla_ros.model.sequence import Part, Span
 from udvla_ros.model.shape import Shape
 
-SMALL = 1 << 20  # scores of one attention up to which plain products beat the fused kernel on a CPU
-
-
 
 class Layer(nn.Module):
     """Attention and MLP, each behind its norm and added to its input. Rows are flat: ``[B * n, hidden]``."""
@@ -57,7 +54,7 @@ class Layer(nn.Module):
         """
         shape, d = self.shape, self.shape.head_dim
         heads, kv = shape.num_attention_heads, shape.num_key_value_heads
-        normed = self._norm(x, self.attention_norm)
+        normed = normalised(x, self.attention_norm, shape.rms_norm_eps)
         if outputs is None:
             qkv = self.qkv.product(normed, None, _place(space, "qkv", normed, (heads + 2 * kv) * d))
             qkv = qkv.view(batch, -1, heads + 2 * kv, d)
@@ -81,14 +78,11 @@ class Layer(nn.Module):
         found = [self._attend(query[:, p.rows], keys[:, :, p.keys], values[:, :, p.keys], p) for p in parts]
         attended = found[0] if len(found) == 1 else torch.cat(found, 1)
         x = self._added(self.out, x, attended.reshape(len(x), -1))
-        normed = self._norm(x, self.mlp_norm)
+        normed = normalised(x, self.mlp_norm, shape.rms_norm_eps)
         product = self.gate_up.product(normed, None, _place(space, "gate_up", normed, 2 * shape.intermediate_size))
         gate, up = product.chunk(2, -1)
         gated = F.silu(gate) * up if torch.is_grad_enabled() else F.silu(gate, inplace=True).mul_(up)
         return self._added(self.down, x, gated)
-
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, weight.shape, weight, self.shape.rms_norm_eps)
 
     def _added(self, matrix: Matrix, residual: Tensor, x: Tensor) -> Tensor:
         if self.training and self.shape.attention_dropout:
@@ -101,24 +95,13 @@ class Layer(nn.Module):
         Query heads that share a key head are rows of one product.
         """
         batch, n, heads, d = query.shape
-        kv, rows, scale = keys.shape[1], self.shape.groups * n, d**-0.5
+        kv, rows = keys.shape[1], self.shape.groups * n
         if self.shape.groups > 1:
             query = query.view(batch, n, kv, self.shape.groups, d).permute(0, 2, 3, 1, 4).reshape(batch, kv, rows, d)
         else:
             query = query.transpose(1, 2)
-        small = batch * kv * rows * keys.shape[2] <= SMALL and not torch.is_grad_enabled()
-        if small and query.device.type == "cpu" and query.dtype == torch.float32:
-            query, keys, values = (t.reshape(batch * kv, t.shape[2], d) for t in (query, keys, values))
-            if part.bias is None:
-                scores = torch.bmm(query, keys.transpose(1, 2)).mul_(scale)
-            else:
-                bias = part.bias
-                added = bias.expand(batch, kv, -1, -1).reshape(batch * kv, rows, -1) if len(bias) > 1 else bias[0]
-                scores = torch.baddbmm(added, query, keys.transpose(1, 2), alpha=scale)
-            found = torch.bmm(scores.softmax(-1), values).view(batch, kv, rows, d)
-        else:
-            dropout = self.shape.attention_dropout if self.training else 0.0
-            found = F.scaled_dot_product_attention(query, keys, values, part.bias, dropout, scale=scale)
+        dropout = self.shape.attention_dropout if self.training else 0.0
+        found = F.scaled_dot_product_attention(query, keys, values, part.bias, dropout)
         if self.shape.groups > 1:
             return found.view(batch, kv, self.shape.groups, n, d).permute(0, 3, 1, 2, 4).reshape(batch, n, heads, d)
         return found.transpose(1, 2)
@@ -168,7 +151,7 @@ class Decoder(nn.Module):
                 x = checkpoint(layer, *given, use_reentrant=False)
             else:
                 x = layer(*given)
-        x = F.rms_norm(x, self.norm.shape, self.norm, self.shape.rms_norm_eps)
+        x = normalised(x, self.norm, self.shape.rms_norm_eps)
         return x.view(batch, -1 if len(x) else 0, self.shape.hidden_size)
 
     def rotations(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -214,6 +197,14 @@ def published(shape: Shape) -> Iterator[tuple[str, list[tuple[str, int]]]]:
             yield ours + name, [(f"{theirs}{part}.weight", count) for part, count in rows]
     yield "norm", [("model.norm.weight", h)]
     yield "head", [("lm_head.weight", shape.vocab_size)]
+
+
+def normalised(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm of rows ``[n, hidden]``. torch has no fused one for CPUs: fewer passes than its own, written out."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
+        return F.rms_norm(x, weight.shape, weight, eps)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x.mul(norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()).mul_(weight)
 
 
 def rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
