@@ -231,14 +231,14 @@ class ByTheLaw(nn.Module):
         scaled = values / scale
         return scale * (scaled.to(torch.float8_e4m3fn).float() if self.kind == "fp8" else scaled.round())
 
-    def product(self, x: Tensor, rows: tuple[int, int] | None = None, place: Tensor | None = None) -> Tensor:
+    def product(self, x: Tensor, place: Tensor | None = None) -> Tensor:
         if self.kind == "int8":
             steps = 255 if torch.cpu._is_vnni_supported() else 127
             scale = (x.float().max().clamp_min(0) - x.float().min().clamp_max(0)) / steps
             values = (x.float() / scale).round() * scale
         else:
             values = self.rounded(x.float(), LARGEST["fp8"], 1)
-        found = values @ self.weight[slice(*(rows or (None,)))].t()
+        found = values @ self.weight.t()
         return (found.bfloat16() if self.kind == "fp8" else found).to(x.dtype)
 
     def added(self, residual: Tensor, x: Tensor) -> Tensor:

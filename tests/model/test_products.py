@@ -1,7 +1,7 @@
 """Products with 8-bit weights, logits in float32, and the private operators that they stand on.
 
 Seen to work with torch 2.13.0: ``torch._int_mm``, ``torch._scaled_mm`` by rows, ``torch.ops.quantized.linear_dynamic``,
-``linear_prepack`` and ``linear_unpack``, ``torch.cpu._is_vnni_supported``.
+``linear_prepack``, ``torch.cpu._is_vnni_supported``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ def test_rounded_products_are_near_the_float_one(rows, dtype, kind, monkeypatch)
     found = made.product(x.to(dtype))
     assert found.dtype == dtype
     assert 1e-4 < error(found, wanted) < limit
-    assert error(made.product(x.to(dtype), (16, 40)), wanted[:, 16:40]) < limit
     residual = torch.ones(rows, 48, dtype=dtype)
     assert error(made.added(residual.clone(), x.to(dtype)), wanted + 1) < limit
 

@@ -23,7 +23,7 @@ from udvla_ros.model.attention import AttentionKind, attention_kind, attention_m
 from udvla_ros.model.decoder import Decoder
 from udvla_ros.model.replay import Replay
 from udvla_ros.model.runtime import RuntimeOptions
-from udvla_ros.model.sequence import Part, Sequence, Span, bias
+from udvla_ros.model.sequence import Part, Sequence, Span, bias, rows_of
 from udvla_ros.model.shape import Shape
 from udvla_ros.tokens.layout import Layout, Modality
 
@@ -168,13 +168,13 @@ class Backbone(nn.Module):
         Returns:
             ``[B, m, hidden_size]`` after the final norm.
         """
-        if cache is not None:
-            found = self.replay(ids, span, cache.buffer, outputs)
-            if found is not None:
-                return found
-        if cache is None and self.kind.ends_at_eoa:
-            span = self._ended(ids, span)
-        return self.decoder(ids, span, None if cache is None else cache.buffer, outputs)
+        if cache is None:
+            states = self.decoder(ids, self._ended(ids, span) if self.kind.ends_at_eoa else span)
+        elif recorded := self.replay.find(span, cache.buffer):
+            states = recorded(ids, span, cache.buffer)
+        else:
+            states = self.decoder(ids, span, cache.buffer, outputs is not None and not outputs.shape[1])
+        return states if outputs is None else rows_of(states, outputs)
 
     def _ended(self, ids: Tensor, span: Span) -> Span:
         """Return the span of whole sequences, each one's block ended at its EOA."""

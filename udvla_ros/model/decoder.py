@@ -3,8 +3,7 @@
 RMSNorm, rotary positions, grouped heads, SwiGLU (Emu3, arXiv 2409.18869). Query, key and value are one matrix, gate
 and up another: fewer, larger products. :func:`published` says under which names their rows stand in a file.
 
-Two things are left out where nobody asks for them: the last layer's rows without a reader, and gradients, without
-which sums are written over the residual.
+Without gradients sums are written over the residual, and where the cache alone is wanted, the last layer ends with it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Layer(nn.Module):
 
     def __init__(self, shape: Shape, device: torch.device | None, dtype: torch.dtype | None) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.head_dim = shape, shape.head_dim
         hidden, middle = shape.hidden_size, shape.intermediate_size
         kind = {"device": device, "dtype": dtype}
         self.attention_norm = nn.Parameter(torch.ones(hidden, **kind))
@@ -37,7 +36,7 @@ class Layer(nn.Module):
         self.down = Matrix(hidden, middle, **kind)
 
     def forward(
-        self, x: Tensor, span: Span, batch: int, stored: Tensor | None, outputs: Tensor | None, space: dict[str, Tensor]
+        self, x: Tensor, span: Span, batch: int, stored: Tensor | None, fill: bool, space: dict[str, Tensor]
     ) -> Tensor:
         """Run the rows of a span.
 
@@ -46,40 +45,29 @@ class Layer(nn.Module):
             span: where they stand.
             batch: B.
             stored: this layer's cache ``[2, B, key heads, length, d]``; None: the rows attend to each other alone.
-            outputs: ``[B, m]`` the rows that go on; None: all.
+            fill: whether only the cache is wanted.
             space: memory for products, the same in every layer: fresh pages cost more than they seem.
 
         Returns:
-            ``[B * m, hidden]``.
+            ``[B * n, hidden]``, as they came with ``fill``.
         """
-        shape, d = self.shape, self.shape.head_dim
-        heads, kv = shape.num_attention_heads, shape.num_key_value_heads
+        shape, heads, kv, d = self.shape, self.shape.num_attention_heads, self.shape.num_key_value_heads, self.head_dim
         normed = normalised(x, self.attention_norm, shape.rms_norm_eps)
-        if outputs is None:
-            qkv = self.qkv.product(normed, None, _place(space, "qkv", normed, (heads + 2 * kv) * d))
-            qkv = qkv.view(batch, -1, heads + 2 * kv, d)
-            turned = rotated(qkv[:, :, : heads + kv], span.cos, span.sin)
-            query, keys, values, parts = turned[:, :, :heads], turned[:, :, heads:], qkv[:, :, heads + kv :], span.parts
-        else:
-            key_value = self.qkv.product(normed, (heads * d, (heads + 2 * kv) * d)).view(batch, -1, 2 * kv, d)
-            keys, values = rotated(key_value[:, :, :kv], span.cos, span.sin), key_value[:, :, kv:]
-        keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+        product = self.qkv.product(normed, _place(space, "qkv", normed, (heads + 2 * kv) * d))
+        product = product.view(batch, -1, heads + 2 * kv, d)
+        rotate(product[:, :, : heads + kv], span.cos, span.sin)
+        query, keys, values = (part.transpose(1, 2) for part in product.split((heads, kv, kv), 2))
         if stored is not None:
-            stored[0, :, :, span.first : span.last] = keys
-            stored[1, :, :, span.first : span.last] = values
-            keys, values = stored[0], stored[1]
-        if outputs is not None:
-            flat = (outputs + torch.arange(batch, device=x.device)[:, None] * (span.last - span.first)).view(-1)
-            x, normed = x[flat], normed[flat]
-            if not len(x):
-                return x
-            cos, sin, parts = span.chosen(outputs, self.shape.groups)
-            query = rotated(self.qkv.product(normed, (0, heads * d)).view(batch, -1, heads, d), cos, sin)
-        found = [self._attend(query[:, p.rows], keys[:, :, p.keys], values[:, :, p.keys], p) for p in parts]
+            key_value = product[:, :, heads:].view(batch, -1, 2, kv, d)
+            stored[:, :, :, span.first : span.last] = key_value.permute(2, 0, 3, 1, 4)
+            keys, values = stored.unbind()
+        if fill:
+            return x
+        found = [self._attend(query[:, :, p.rows], keys[:, :, p.keys], values[:, :, p.keys], p) for p in span.parts]
         attended = found[0] if len(found) == 1 else torch.cat(found, 1)
         x = self._added(self.out, x, attended.reshape(len(x), -1))
         normed = normalised(x, self.mlp_norm, shape.rms_norm_eps)
-        product = self.gate_up.product(normed, None, _place(space, "gate_up", normed, 2 * shape.intermediate_size))
+        product = self.gate_up.product(normed, _place(space, "gate_up", normed, 2 * shape.intermediate_size))
         gate, up = product.chunk(2, -1)
         gated = F.silu(gate) * up if torch.is_grad_enabled() else F.silu(gate, inplace=True).mul_(up)
         return self._added(self.down, x, gated)
@@ -90,21 +78,17 @@ class Layer(nn.Module):
         return matrix.added(residual, x)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, part: Part) -> Tensor:
-        """``[B, n, heads, d]`` over ``[B, key heads, K, d]`` -> ``[B, n, heads, d]``.
+        """``[B, heads, n, d]`` over ``[B, key heads, K, d]`` -> ``[B, n, heads, d]``.
 
         Query heads that share a key head are rows of one product.
         """
-        batch, n, heads, d = query.shape
-        kv, rows = keys.shape[1], self.shape.groups * n
-        if self.shape.groups > 1:
-            query = query.view(batch, n, kv, self.shape.groups, d).permute(0, 2, 3, 1, 4).reshape(batch, kv, rows, d)
-        else:
-            query = query.transpose(1, 2)
-        dropout = self.shape.attention_dropout if self.training else 0.0
-        found = F.scaled_dot_product_attention(query, keys, values, part.bias, dropout)
-        if self.shape.groups > 1:
-            return found.view(batch, kv, self.shape.groups, n, d).permute(0, 3, 1, 2, 4).reshape(batch, n, heads, d)
-        return found.transpose(1, 2)
+        groups, dropout = self.shape.groups, self.shape.attention_dropout if self.training else 0.0
+        if groups == 1:
+            return F.scaled_dot_product_attention(query, keys, values, part.bias, dropout).transpose(1, 2)
+        batch, heads, n, d = query.shape
+        together = query.reshape(batch, heads // groups, groups * n, d)
+        found = F.scaled_dot_product_attention(together, keys, values, part.bias, dropout)
+        return found.reshape(batch, heads, n, d).transpose(1, 2)
 
 
 class Decoder(nn.Module):
@@ -129,7 +113,7 @@ class Decoder(nn.Module):
             if parameter.ndim == 2:
                 parameter.normal_(0.0, self.shape.initializer_range)
 
-    def forward(self, ids: Tensor, span: Span, buffer: Tensor | None = None, outputs: Tensor | None = None) -> Tensor:
+    def forward(self, ids: Tensor, span: Span, buffer: Tensor | None = None, fill: bool = False) -> Tensor:
         """Run the rows of a span.
 
         Args:
@@ -137,22 +121,22 @@ class Decoder(nn.Module):
             span: where they stand and what they see.
             buffer: the cache ``[layers, 2, B, key heads, length, d]``, which holds what stands before them and takes
                 what they say; None: the span is all there is.
-            outputs: ``[B, m]`` which of the n rows somebody reads; None: all. With m = 0 the cache alone is filled.
+            fill: whether the cache alone is wanted.
 
         Returns:
-            ``[B, m, hidden]`` after the final norm.
+            ``[B, n, hidden]`` after the final norm; with ``fill`` without a row.
         """
         batch, last = len(ids), self.shape.num_hidden_layers - 1
         x = F.embedding(ids, self.embedding).view(ids.numel(), -1)
         for number, layer in enumerate(self.layers):
             stored = None if buffer is None else buffer[number]
-            given = (x, span, batch, stored, outputs if number == last else None, self._space)
+            given = (x, span, batch, stored, fill and number == last, self._space)
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(layer, *given, use_reentrant=False)
             else:
                 x = layer(*given)
-        x = normalised(x, self.norm, self.shape.rms_norm_eps)
-        return x.view(batch, -1 if len(x) else 0, self.shape.hidden_size)
+        x = x.view(batch, -1, self.shape.hidden_size)
+        return x[:, :0] if fill else normalised(x, self.norm, self.shape.rms_norm_eps)
 
     def rotations(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return cosine and sine ``[B, L, 1, d]`` of positions ``[B, L]``, found in float32: halves would blur."""
@@ -200,16 +184,17 @@ def published(shape: Shape) -> Iterator[tuple[str, list[tuple[str, int]]]]:
 
 
 def normalised(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMSNorm of rows ``[n, hidden]``. torch has no fused one for CPUs: fewer passes than its own, written out."""
+    """RMSNorm of ``[..., hidden]``. torch has no fused one for CPUs: fewer passes than its own, written out."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
         return F.rms_norm(x, weight.shape, weight, eps)
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x.mul(norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()).mul_(weight)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
+    return x.mul(norm.square_().add_(eps).rsqrt_()).mul_(weight)
 
 
-def rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of ``[B, n, heads, d]``; ``sin`` has its first half negated."""
-    return torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, -1), sin).to(heads.dtype)
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Rotary embedding of ``[B, n, heads, d]``, in place; ``sin`` has its first half negated."""
+    rolled = heads.roll(heads.shape[-1] // 2, -1)
+    heads.mul_(cos).addcmul_(rolled, sin)
 
 
 def _place(space: dict[str, Tensor], name: str, x: Tensor, width: int) -> Tensor | None:

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 log = logging.getLogger(__name__)
 
-Rows = tuple[int, int]
 LARGEST = {"int8": 127.0, "fp8": 448.0}
 FEW = 32  # rows that CUDA's integer product gets at least: it refuses 16 and fewer
 
@@ -28,10 +27,9 @@ class Matrix(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out, width, device=device, dtype=dtype))
 
-    def product(self, x: Tensor, rows: Rows | None = None, place: Tensor | None = None) -> Tensor:
-        """Return ``[n, out]``, or only columns ``rows`` of it; in ``place`` where that is given."""
-        weight = self.weight if rows is None else self.weight[rows[0] : rows[1]]
-        return F.linear(x, weight) if place is None else torch.mm(x, weight.t(), out=place)
+    def product(self, x: Tensor, place: Tensor | None = None) -> Tensor:
+        """Return ``[n, out]``; in ``place`` where that is given."""
+        return F.linear(x, self.weight) if place is None else torch.mm(x, self.weight.t(), out=place)
 
     def added(self, residual: Tensor, x: Tensor) -> Tensor:
         """Return ``residual + x W^T``; without gradients the residual is overwritten."""
@@ -54,30 +52,26 @@ class Rounded(nn.Module):
         self.kind = kind
         weight = weight.detach()
         scale = weight.abs().amax(1).float().clamp_min_(1e-8).div_(LARGEST[kind])
-        self._packed: dict[Rows | None, Any] = {}
+        self._packed: Any = None
         values = None
         if kind == "int8" and weight.device.type == "cpu":
             try:
-                self._packed[None] = _packed(weight.float(), scale)
+                self._packed = _packed(weight.float(), scale)
             except (AttributeError, RuntimeError) as error:
                 log.info("int8: %s; the plain integer product is taken", " ".join(str(error).split())[:100])
-        if not self._packed:
+        if self._packed is None:
             scaled = weight / scale[:, None]
             values = scaled.round_().to(torch.int8) if kind == "int8" else scaled.to(torch.float8_e4m3fn)
         self.register_buffer("values", values, persistent=False)
         self.register_buffer("scale", scale, persistent=False)
 
-    def product(self, x: Tensor, rows: Rows | None = None, place: Tensor | None = None) -> Tensor:
+    def product(self, x: Tensor, place: Tensor | None = None) -> Tensor:
         """See :meth:`Matrix.product`; ``place`` is left unused."""
         if self.values is None:
-            if rows is not None and rows not in self._packed:
-                whole = torch.ops.quantized.linear_unpack(self._packed[None])[0].dequantize()
-                self._packed[rows] = _packed(whole[slice(*rows)], self.scale[slice(*rows)])
             # Without VNNI instructions sums of two products would overflow 16 bits: one bit less then.
             narrow = not torch.cpu._is_vnni_supported()
-            return torch.ops.quantized.linear_dynamic(x.float(), self._packed[rows], narrow).to(x.dtype)
-        part = slice(*rows) if rows else slice(None)
-        return (_int8 if self.kind == "int8" else _fp8)(x, self.values[part], self.scale[part])
+            return torch.ops.quantized.linear_dynamic(x.float(), self._packed, narrow).to(x.dtype)
+        return (_int8 if self.kind == "int8" else _fp8)(x, self.values, self.scale)
 
     def added(self, residual: Tensor, x: Tensor) -> Tensor:
         """See :meth:`Matrix.added`."""

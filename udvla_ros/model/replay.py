@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from udvla_ros.model.sequence import Part, Span, rows_of
+from udvla_ros.model.sequence import Part, Span
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,9 @@ class Replay:
         """Return one without recordings: they belong to the weights that were recorded."""
         return Replay(self.graphs, self.compile)
 
-    def __call__(self, ids: Tensor, span: Span, buffer: Tensor, outputs: Tensor | None) -> Tensor | None:
-        """Return the states as the decoder would give them; None where nothing is recorded for this span and cache."""
-        if not self.forwards:
-            return None
-        forward = self.forwards.get(_key(span, buffer))
-        if forward is None:
-            return None
-        states = forward(ids, span, buffer)
-        return states if outputs is None else rows_of(states, outputs)
+    def find(self, span: Span, buffer: Tensor) -> Forward | None:
+        """Return what was recorded for this span and cache."""
+        return self.forwards.get(_key(span, buffer)) if self.forwards else None
 
     def record(self, decoder: Callable[..., Tensor], span: Span, buffer: Tensor) -> None:
         """Decide how the forward over a span is run.

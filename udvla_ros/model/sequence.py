@@ -40,14 +40,6 @@ class Span:
     parts: tuple[Part, ...]
     mask: Tensor | None = None
 
-    def chosen(self, outputs: Tensor, groups: int) -> tuple[Tensor, Tensor, tuple[Part, ...]]:
-        """Return rotation and parts of rows ``outputs`` ``[B, m]`` alone."""
-        cos, sin, parts = rows_of(self.cos, outputs), rows_of(self.sin, outputs), self.parts
-        if len(parts) == 1 and parts[0].bias is None:
-            return cos, sin, (Part(slice(None), parts[0].keys),)
-        assert self.mask is not None
-        return cos, sin, (Part(slice(None), slice(0, self.last), bias(rows_of(self.mask, outputs), groups, cos.dtype)),)
-
     @property
     def plan(self) -> tuple[tuple[int, int, int, int, bool], ...]:
         """What decides the operations of a forward over it, and nothing of what they compute with."""
