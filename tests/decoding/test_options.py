@@ -86,7 +86,7 @@ def test_text_is_not_kept_when_a_prefill_failed(monkeypatch):
     options = DecodeOptions(steps=2)
     one(tiny.prefix([[1, 2, 3]]), options, 0)
     with monkeypatch.context() as patch:
-        patch.setattr("udvla_ros.model.decoder.rotated", lambda *_: (_ for _ in ()).throw(MemoryError))
+        patch.setattr("udvla_ros.model.decoder.rotate", lambda *_: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
             one(tiny.prefix([[4, 5]]), options, 0)
     prefix = tiny.prefix([[4, 5]], 2)

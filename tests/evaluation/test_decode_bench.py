@@ -184,13 +184,15 @@ def test_autoregressive_forwards_are_counted():
 
 def test_operations_are_those_of_the_products():
     g = Geometry(hidden=4, intermediate=6, layers=2, heads=2, kv_heads=1, vocabulary=10)
-    one = Forward(rows=3, keys=5, outputs=2, head=((2, 10),))
+    one = Forward(rows=3, keys=5, head=((2, 10),))
 
     def layer(rows: int) -> int:
         projections = rows * (4 * 4 + 4 * 4 + 4 * 12 + 6 * 4)
         return projections + 3 * 4 * 4 + 2 * (rows * 5 * 2) * 2  # keys and values of all three rows; two heads of two
 
-    assert cost.cost(g, [one], 4, 4).flops == 2 * (layer(3) + layer(2) + 2 * 4 * 10)
+    assert cost.cost(g, [one], 4, 4).flops == 2 * (2 * layer(3) + 2 * 4 * 10)
+    # Without a reader of its states, the last layer gives keys and values alone.
+    assert cost.cost(g, [Forward(rows=3, keys=5)], 4, 4).flops == 2 * (layer(3) + 3 * 4 * 4)
     assert cost.cost(g, [one, one], 4, 4).forwards == 2
     assert cost.forwards(tiny.layout(), attention_kind("hybrid"), DecodeOptions(confidence_threshold=0.9)) is None
 
@@ -207,7 +209,7 @@ def test_machine_is_measured():
     assert peak.flops > 1e6
     assert peak.bytes > 1e6
     g = Geometry(hidden=8, intermediate=8, layers=1, heads=1, kv_heads=1, vocabulary=10)
-    few, many = [Forward(2, 2, 2)], [Forward(2, 2, 2)] * 50
+    few, many = [Forward(2, 2, ((2, 10),))], [Forward(2, 2, ((2, 10),))] * 50
     seconds = [machine.plain_seconds(g, each, torch.device("cpu"), torch.float32) for each in (few, many)]
     assert 0 < seconds[0] < seconds[1]
 

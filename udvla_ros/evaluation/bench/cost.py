@@ -19,14 +19,14 @@ from udvla_ros.tokens.layout import Layout
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward over ``rows`` tokens that attend to ``keys``; ``outputs`` of them go through the last layer.
+    """One forward over ``rows`` tokens that attend to ``keys``.
 
-    ``head`` lists (rows, codes) of the products with the head; ``passes``: how often the logits are written or read.
+    ``head`` lists (rows, codes) of the products with the head; without any, the last layer ends with its keys and
+    values. ``passes``: how often the logits are written or read.
     """
 
     rows: int
     keys: int
-    outputs: int
     head: tuple[tuple[int, int], ...] = ()
     passes: float = 0.0
 
@@ -99,7 +99,7 @@ def _public(layout: Layout, options: DecodeOptions) -> list[Forward]:
     # All logits are written; of the suffix a mask is written, read, and added (two more), the softmax reads and writes,
     # and a draw writes noise, divides by it and looks for the largest (four).
     passes = 1 + 10 * layout.suffix_length / length
-    step = Forward(length, length, length, ((length, layout.vocabulary.size),), passes)
+    step = Forward(length, length, ((length, layout.vocabulary.size),), passes)
     return [step] * options.steps
 
 
@@ -107,11 +107,11 @@ def _autoregressive(layout: Layout, options: DecodeOptions) -> list[Forward]:
     n, template, v = layout.prefix_length, layout.template, layout.vocabulary
     images = [] if options.foresight == "off" else [int(slot) for slot in template.visual_slots]
     actions = [int(slot) for slot in template.action_slots]
-    found = [Forward(n, n, 0)]
+    found = [Forward(n, n)]
     known = 0 if images else template.action_start
     for slot in images + actions:
         head = (1, v.visual_size) if slot < template.action_start else (1, v.action_size + 1)
-        found.append(Forward(slot - known, n + slot, 1, (head,)))
+        found.append(Forward(slot - known, n + slot, (head,)))
         known = slot
     return found
 
@@ -124,7 +124,7 @@ def _jd3p(layout: Layout, kind: AttentionKind, options: DecodeOptions) -> list[F
     split = cached and kind.future_exact
     visual_shares, action_shares = ([step.masked for step in one] for one in schedules(options))
     total = max(len(visual_shares), len(action_shares))
-    found = [Forward(n, n, 0)] if cached else []
+    found = [Forward(n, n)] if cached else []
     left, final = visual, options.foresight == "off"
     for step in range(total):
         images_open, actions_due = step < len(visual_shares) and left > 0, step >= total - len(action_shares)
@@ -135,11 +135,7 @@ def _jd3p(layout: Layout, kind: AttentionKind, options: DecodeOptions) -> list[F
             first, final = (boundary, True) if final else (0, True)
         every = ((images_open, left, v.visual_size), (actions_due, action, v.action_size + 1))
         head = tuple((rows, codes) for wanted, rows, codes in every if wanted)
-        outputs = sum(rows for rows, _ in head)
-        if cached:
-            found.append(Forward(last - first, n + last, outputs, head))
-        else:
-            found.append(Forward(n + last, n + last, n + last, head))
+        found.append(Forward(last - first if cached else n + last, n + last, head))
         if images_open:
             left = min(left, int(visual_shares[step] * visual))
     return found
@@ -163,15 +159,13 @@ def cost(geometry: Geometry, every: Iterable[Forward], bytes_per_weight: float, 
 def products(geometry: Geometry, one: Forward) -> Iterator[tuple[int, int, int, int]]:
     """Yield the matrix products of a forward: ``[n, k] x [k, m]``, and how often; attention per head."""
     g = geometry
-    for rows, times in ((one.rows, g.layers - 1), (one.outputs, 1)):
-        if not rows or not times:
-            continue
-        yield rows, g.hidden, g.hidden, 2 * times  # query and output
-        yield rows, g.hidden, 2 * g.intermediate, times
-        yield rows, g.intermediate, g.hidden, times
-        yield rows, g.width, one.keys, g.heads * times
-        yield rows, one.keys, g.width, g.heads * times
-    yield one.rows, g.hidden, 2 * g.kv_heads * g.width, g.layers
+    rows, times = one.rows, g.layers - (not one.head)
+    yield rows, g.hidden, g.hidden, 2 * times  # query and output
+    yield rows, g.hidden, 2 * g.intermediate, times
+    yield rows, g.intermediate, g.hidden, times
+    yield rows, g.width, one.keys, g.heads * times
+    yield rows, one.keys, g.width, g.heads * times
+    yield rows, g.hidden, 2 * g.kv_heads * g.width, g.layers
     for rows, codes in one.head:
         if rows:
             yield rows, g.hidden, codes, 1
