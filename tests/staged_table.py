@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.evaluation.closed_loop import Outcome
+from udvla_ros.evaluation.store import Store
 from udvla_ros.evaluation.tables import table, table_claims, table_run, table_spec
 from udvla_ros.evaluation.tables.table_run import Identity, Protocol
 
@@ -50,7 +51,8 @@ class Stage:
 
 def measured(made, wins, folder, episodes=20, only=None):
     found = identities(made)
-    return table_run.measure(made, TASKS, found, Protocol(episodes), folder, only, player=Stage(wins)), found
+    store = Store(folder / "measured.jsonl")
+    return table_run.measure(made, TASKS, found, Protocol(episodes), store, only, player=Stage(wins)), found
 
 
 def result(made, wins, folder, timing=None, episodes=20, only=None):

@@ -93,6 +93,7 @@ def test_every_knob_of_decoding_is_taken_and_told(bundle, short):
     )  # fmt: skip
     wanted = {"steps": 4, "action_steps": 2, "stop_when_ready": True, "sampler": "exact", "samples": 2, "remask": 0.1}
     assert report["options"]["decoding"].items() >= wanted.items()
+    assert report["options"]["cut_unreachable"], "as the loop was run, not as it was asked for"
     assert not report["tasks"]["touch"]["refused_chunks"], "several samples of several worlds went wrong"
 
 

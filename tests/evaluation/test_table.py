@@ -13,6 +13,7 @@ from staged_table import TASKS, Stage, first, identities, measured, result, spec
 from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.errors import ConfigError
 from udvla_ros.evaluation.intervals import wilson
+from udvla_ros.evaluation.store import Store
 from udvla_ros.evaluation.tables import table, table_plot, table_run, table_spec, table_text
 from udvla_ros.evaluation.tables.table_run import Identity, Protocol
 
@@ -100,20 +101,27 @@ def test_a_run_that_was_killed_goes_on_with_the_task_it_was_in(tmp_path):
     found, stage = identities(made), Stage(wins)
     stage.killed_at = ("b", 0, "pick")
     with pytest.raises(KeyboardInterrupt):
-        table_run.measure(made, TASKS, found, Protocol(20), tmp_path, player=stage)
+        table_run.measure(made, TASKS, found, Protocol(20), Store(tmp_path / "kept"), player=stage)
     assert stage.played == [("a", 0, "touch"), ("a", 0, "pick"), ("a", 1, "touch"), ("a", 1, "pick"), ("b", 0, "touch")]
     again = Stage(wins)
-    runs = table_run.measure(made, TASKS, found, Protocol(20), tmp_path, player=again)
+    runs = table_run.measure(made, TASKS, found, Protocol(20), Store(tmp_path / "kept"), player=again)
     assert again.played == [("b", 0, "pick"), ("b", 1, "touch"), ("b", 1, "pick")]
-    assert runs == table_run.measure(made, TASKS, found, Protocol(20), tmp_path / "other", player=Stage(wins))
-    assert sorted(p.name for p in (tmp_path / "episodes").iterdir()) == ["a-0.json", "a-1.json", "b-0.json", "b-1.json"]
+    assert runs == table_run.measure(made, TASKS, found, Protocol(20), Store(tmp_path / "other"), player=Stage(wins))
+
+
+def test_rows_of_one_way_share_their_episodes(tmp_path):
+    rows = [{"name": name, "bundle": "runs/a-{seed}", "made_by": "make a-{seed}"} for name in ("a", "b")]
+    made, stage = spec(rows=rows), Stage(lambda row, seed, task, i: i % 2)
+    runs = table_run.measure(made, TASKS, identities(made), Protocol(4), Store(tmp_path / "kept"), player=stage)
+    assert {row for row, *_ in stage.played} == {"a"} and runs["a"] == runs["b"]
 
 
 @pytest.mark.parametrize("what", ["weights", "options", "scenes", "half a file"])
 def test_what_is_of_another_measurement_is_measured_again(tmp_path, what):
     made = spec(("a",), seeds=[0])
     protocol, found = Protocol(6), identities(made)
-    table_run.measure(made, TASKS, found, protocol, tmp_path, player=Stage(lambda *_: True))
+    path = tmp_path / "kept"
+    table_run.measure(made, TASKS, found, protocol, Store(path), player=Stage(lambda *_: True))
     one = found["a"][0]
     if what == "weights":
         found["a"][0] = Identity(one.folder, one.name, "other", one.options)
@@ -122,10 +130,9 @@ def test_what_is_of_another_measurement_is_measured_again(tmp_path, what):
     elif what == "scenes":
         protocol = Protocol(6, seed=100)
     else:
-        path = tmp_path / "episodes" / "a-0.json"
         path.write_text(path.read_text()[:500])
     stage = Stage(lambda *_: False)
-    runs = table_run.measure(made, TASKS, found, protocol, tmp_path, player=stage)
+    runs = table_run.measure(made, TASKS, found, protocol, Store(path), player=stage)
     assert len(stage.played) == 2 and not any(e["success"] for each in runs["a"][0].values() for e in each)
 
 

@@ -56,7 +56,8 @@ def test_a_table_is_measured_drawn_and_gone_on_with(short, capsys, monkeypatch):
     assert not (short / "runs").exists(), "nothing is run before all is there"
     # First one row alone, then all that can be had.
     assert table("--only", "slow", "--json", "one.json") == 0
-    assert [row["name"] for row in json.loads((short / "one.json").read_text())["rows"]] == ["slow"]
+    rows = json.loads((short / "one.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["slow", "same"], "one way of decoding plays once"
     assert "row 'fast' has not been run yet" in capsys.readouterr().out
     assert table("--skip-missing", "--json", "all.json") == 0
     told = json.loads((short / "all.json").read_text())
@@ -86,10 +87,10 @@ def test_a_table_is_measured_drawn_and_gone_on_with(short, capsys, monkeypatch):
 def test_several_processes_play_the_same_scenes(short):
     assert table("--only", "slow", "--out", "one", "--chunks", "0") == 0
     assert table("--only", "slow", "--out", "two", "--chunks", "0", "--workers", "2") == 0
-    one, two = (json.loads((short / name / "episodes/slow-0.json").read_text()) for name in ("one", "two"))
+    one, two = (json.loads((short / name / "measured.jsonl").read_text()) for name in ("one", "two"))
     assert one["key"] == two["key"]
     for name in ("seed", "instruction"):
-        assert [e[name] for e in one["tasks"]["touch"]] == [e[name] for e in two["tasks"]["touch"]]
+        assert [e[name] for e in one["result"]["episodes"]] == [e[name] for e in two["result"]["episodes"]]
     told = json.loads((short / "one/table.json").read_text())
     assert told["timing"] is None and told["rows"][0]["timing"] is None
 

@@ -8,9 +8,9 @@ import tiny
 
 from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.errors import ConfigError
+from udvla_ros.evaluation.store import Store, key
 from udvla_ros.evaluation.tuning import tune, tune_front
 from udvla_ros.evaluation.tuning.tune_front import Wish
-from udvla_ros.evaluation.tuning.tune_store import Store, key
 from udvla_ros.policy import Policy
 
 N, S, K, D = 30, 6, 8, 7

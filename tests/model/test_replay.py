@@ -36,7 +36,7 @@ def clock(monkeypatch, compiled, seconds) -> None:
     """A compiler and a clock of ours."""
     times = iter(seconds)
     monkeypatch.setattr("torch.compile", lambda function, dynamic: compiled(function))
-    monkeypatch.setattr("udvla_ros.model.replay._seconds", lambda run, device: next(times))
+    monkeypatch.setattr("udvla_ros.model.replay.fastest", lambda run, device: next(times))
 
 
 def test_compiler_is_taken_where_it_is_faster(monkeypatch):

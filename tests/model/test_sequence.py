@@ -46,7 +46,7 @@ def test_every_span_says_what_the_table_says(kind, texts, foresight):
     net, prefix = tiny.backbone(kind), tiny.prefix(texts)
     sequence = net.sequence(prefix.positions, prefix.modality, foresight)
     mask, where = net.sequence_mask(torch.as_tensor(prefix.modality), torch.as_tensor(prefix.positions))
-    what = np.concatenate([prefix.modality, np.tile(net.suffix_modality.numpy(), (len(texts), 1))], 1)
+    what = np.concatenate([prefix.modality, np.tile(tiny.layout().template.modality, (len(texts), 1))], 1)
     wanted = mask[:, 0].numpy().copy()
     if not foresight:
         wanted &= (what[:, None, :] != Modality.FUTURE) | (what[:, :, None] == Modality.FUTURE)

@@ -101,6 +101,7 @@ def runtime_changes(args: argparse.Namespace) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> int:
     """Measure, print a table, and write ``report.json``."""
     from dataclasses import asdict, replace
+    from functools import partial
 
     from tqdm import tqdm
 
@@ -109,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
     from udvla_ros.evaluation.closed_loop import LoopOptions
     from udvla_ros.evaluation.dump import dump
     from udvla_ros.evaluation.paired import pair
+    from udvla_ros.evaluation.swap import summarise_swap
 
     earlier = _episodes(args.against) if args.against else []
     trial = Trial(args.held_out, args.condition, trained_sentences(args.bundle))
@@ -125,32 +127,21 @@ def run(args: argparse.Namespace) -> int:
     with suite.Session(here) as session:
         result["bundle"] = suite.identity(session.policy)
         result["latency_ms"] = session.latency()
+        run = partial(suite.run_parallel, options) if args.workers > 1 else session.run
         for kind, listed in cases.items():
-            bar = tqdm(total=len(listed), desc=kind, unit="ep", mininterval=0.5)
-            good = 0
-
-            def done(outcome: Any) -> None:
-                nonlocal good
-                good += outcome.success
-                bar.set_postfix_str(f"{good} succeeded")  # noqa: B023 - called within this turn of the loop
-                bar.update()  # noqa: B023
-
-            if args.workers > 1:
-                outcomes = suite.run_parallel(options, kind, listed, done)
-            else:
-                outcomes = session.run(kind, listed, done)
-            bar.close()
+            with tqdm(total=len(listed), desc=kind, unit="ep", mininterval=0.5) as bar:
+                outcomes = run(kind, listed, suite.counting(bar))
             if kind == "swap":
-                result["swap"] = suite.summarise_swap(outcomes)
+                result["swap"] = summarise_swap(outcomes)
             else:
                 result["tasks"][kind] = suite.summarise(outcomes)
-            result.setdefault("episodes", []).extend(_row(kind, outcome) for outcome in outcomes)
+            result.setdefault("episodes", []).extend(suite.episode(kind, outcome) for outcome in outcomes)
             if args.dump:
                 for path in dump(outcomes, args.dump / kind):
                     print(f"wrote {path}")
         result["options"] = {
-            "decoding": asdict(session.decode), **runtime_changes(args), "execute": args.execute,
-            "latency_steps": args.latency_steps, "cut_unreachable": args.cut_unreachable,
+            "decoding": asdict(session.decode), **runtime_changes(args), "execute": session.loop.options.execute,
+            "latency_steps": session.loop.options.latency, "cut_unreachable": session.loop.options.cut,
             "episodes": args.episodes, "seed": args.seed, "device": args.device, "batch": args.batch,
             "workers": args.workers, "held_out": args.held_out, "condition": args.condition,
         }  # fmt: skip
@@ -176,16 +167,6 @@ def _episodes(path: Path) -> list[dict[str, Any]]:
         return list(json.loads(path.read_text(encoding="utf-8"))["episodes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no report of udvla eval ({error}); name its report.json") from None
-
-
-def _row(kind: str, outcome: Any) -> dict[str, Any]:
-    """Return one episode as the report lists it."""
-    case = outcome.case
-    return {
-        "task": kind, "seed": case.seed, "condition": case.condition, "instruction": case.instruction,
-        "success": outcome.success, "reason": outcome.reason, "steps": outcome.steps,
-        "refused_chunks": outcome.refusals,
-    }  # fmt: skip
 
 
 def _percent(section: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from udvla_ros.cli.data import positive
 from udvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
+    from udvla_ros.evaluation.store import Store
     from udvla_ros.evaluation.tables.table_run import Identity
     from udvla_ros.evaluation.tables.table_spec import TableSpec
 
@@ -25,8 +25,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "table",
         help="compare bundles and decoders row by row, on the same episodes",
         description="Run every row of a table in closed loop over the same scenes, and time single chunks of all rows "
-        "in turn. Writes table.json, a Markdown table and a picture. One file per row and training seed is kept in "
-        "--out: run again with the same values, it goes on where it was.",
+        "in turn. Writes table.json, a Markdown table and a picture. What was measured is kept in --out: run again "
+        "with the same values, it goes on where it was.",
     )
     parser.add_argument("file", metavar="FILE", help="of a table, or its name in config/evaluation, such as decoders")
     parser.add_argument("--episodes", type=positive, default=100, help="per task and training seed (default: 100)")
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from udvla_ros.evaluation import report
     from udvla_ros.evaluation.cases import scene_seeds
     from udvla_ros.evaluation.closed_loop import LoopOptions
+    from udvla_ros.evaluation.store import Store
     from udvla_ros.evaluation.tables import table, table_bundles, table_claims, table_plot, table_run, table_spec
     from udvla_ros.evaluation.tables import table_text as words
 
@@ -76,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
     protocol = table_run.Protocol(
         args.episodes, args.seed, args.execute, args.latency_steps, args.batch, args.workers, args.device, args.threads
     )
-    identities = table_run.examine(there, args.device)
+    identities, store = table_run.examine(there, args.device), Store(folder / "measured.jsonl")
     runs = sum(len(row.bundles) for row in there.rows if row.name in only)
     with tqdm(total=runs * len(tasks) * args.episodes, unit="ep", mininterval=0.5) as bar:
-        measured = table_run.measure(there, tasks, identities, protocol, folder, only, bar)
+        measured = table_run.measure(there, tasks, identities, protocol, store, only, bar)
     if not measured:
         raise ConfigError(f"none of the rows {', '.join(only)} could be run: {'; '.join(left_out)}")
     gone = {each.row for each in missing}
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         f"row '{row.name}' has not been run yet: run again with --only {row.name}, or without --only"
         for row in there.rows if row.name not in measured and row.name not in gone
     ]  # fmt: skip
-    timing = _timing(there, measured, identities, tasks, args, folder) if args.chunks > 0 else None
+    timing = _timing(there, measured, identities, tasks, args, store) if args.chunks > 0 else None
     result = table.summarise(spec, tasks, identities, measured, protocol, timing, left_out)
     result["claims"] = table_claims.answer(spec, measured, result)
     result["command"] = _command(bool(set(measured) - set(only)))
@@ -116,25 +117,18 @@ def _command(whole: bool) -> str:
 
 def _timing(
     spec: TableSpec, measured: dict[str, Any], identities: dict[str, dict[int, Identity]], tasks: tuple[str, ...],
-    args: argparse.Namespace, folder: Path,
+    args: argparse.Namespace, store: Store,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the times of the measured rows, all of one run: those on disk, where they are of these rows."""
     from tqdm import tqdm
 
-    from udvla_ros.evaluation import report
     from udvla_ros.evaluation.tables import table_timing
 
     timed = {row.name: next(iter(identities[row.name].values())) for row in spec.rows if row.name in measured}
-    key = json.loads(json.dumps(table_timing.key(timed, args.chunks, args.device, args.threads)))
-    path = folder / "timing.json"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["key"] == key:
-            return dict(stored["timing"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not timed yet, or ended in between
+    name = table_timing.name_of(timed, args.chunks, args.device, args.threads)
+    if known := store.get(name):
+        return known
     with tqdm(total=(args.chunks + 2) * table_timing.ways(timed), desc="timing", unit="chunk", mininterval=0.5) as bar:
         seen = table_timing.views(tasks)
         timing = table_timing.measure(timed, seen, args.chunks, args.device, args.threads, bar.update)
-    report.write_report(path, {"key": key, "timing": timing})
-    return timing
+    return store.put(name, timing)

@@ -69,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
     import os
 
     from udvla_ros.evaluation import report
+    from udvla_ros.evaluation.store import Store
     from udvla_ros.evaluation.tuning import tune, tune_file, tune_front, tune_plot
     from udvla_ros.evaluation.tuning.tune_run import Protocol, Run
-    from udvla_ros.evaluation.tuning.tune_store import Store
     from udvla_ros.model.runtime import RuntimeOptions
     from udvla_ros.motion.robot import RobotDescription
     from udvla_ros.policy import Policy

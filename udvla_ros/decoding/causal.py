@@ -60,7 +60,7 @@ class CausalRun:
         images = max(min(last, self.images) - first, 0)
         found = []
         if images:
-            found.append(self._image_codes(call.model.visual_logits(states[:, :images]).float(), first))
+            found.append(self._image_codes(call.model.visual_logits(states[:, :images]), first))
         if last > self.images:
             logits = call.action_logits(states[:, images:])
             found.append(self._action_codes(logits, first + images - self.images))

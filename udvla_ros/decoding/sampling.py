@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from udvla_ros.model.products import logits
+
 BLOCK = 1 << 22  # logits that exist at a time; a block that stays in the processor's cache is read there again
 GROUP, MANY = 128, 4096  # codes of a codebook that are summed before one of them is drawn, and from how many on
 
@@ -15,7 +17,7 @@ def gumbel(shape: torch.Size, generator: torch.Generator, device: torch.device) 
     return uniform.log_().neg_().log_().neg_().to(device)
 
 
-def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def sample(scores: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw a token per row of float32 logits ``[n, N]``, which are overwritten.
 
     A draw at a temperature is what Gumbel-max gives (the softmax of ``logits / temperature``), taken from the
@@ -25,22 +27,22 @@ def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> tu
         tokens ``[n]`` at ``temperature`` (0: the arg-max), and their probability at temperature 1, which is the
         confidence that decides who is committed first.
     """
-    highest, best = logits.max(-1, keepdim=True)
-    logits.sub_(highest)
+    highest, best = scores.max(-1, keepdim=True)
+    scores.sub_(highest)
     if temperature <= 0:
-        return best[:, 0], logits.exp_().sum(-1).reciprocal_()
+        return best[:, 0], scores.exp_().sum(-1).reciprocal_()
     if temperature == 1:
-        weights = logits.exp_()
+        weights = scores.exp_()
         tokens, total = _pick(weights, generator)
         return tokens[:, 0], (weights.gather(-1, tokens) / total)[:, 0]
-    weights = logits.exp()
-    tokens, _ = _pick(logits.div_(temperature).exp_(), generator)
+    weights = scores.exp()
+    tokens, _ = _pick(scores.div_(temperature).exp_(), generator)
     return tokens[:, 0], weights.gather(-1, tokens)[:, 0] / weights.sum(-1)
 
 
-def entropy(logits: Tensor) -> Tensor:
+def entropy(scores: Tensor) -> Tensor:
     """Return the entropy in nats of the softmax of ``[..., N]`` logits."""
-    log_probs = logits.log_softmax(-1)
+    log_probs = scores.log_softmax(-1)
     return -(log_probs.exp() * log_probs.clamp_min(-1e30)).sum(-1)
 
 
@@ -55,11 +57,10 @@ def sample_rows(
     flat = states.reshape(-1, width)
     rows = min(len(flat), max(1, BLOCK // len(head)))
     # One block of memory for all: fresh pages cost as much as a pass over them.
-    logits = flat.new_empty(rows, len(head))
+    place = flat.new_empty(rows, len(head), dtype=torch.float32)
     parts = []
     for block in flat.split(max(1, rows)):
-        found = torch.mm(block, head.t(), out=logits[: len(block)])
-        found = found.float()
+        found = logits(block, head, place[: len(block)])
         unsure_of = [entropy(found)] if with_entropy else []  # before the draw, which overwrites the logits
         parts.append((*sample(found, temperature, generator), *unsure_of))
     tokens, confidence, *unsure = (torch.cat(part).view(batch, count) for part in zip(*parts, strict=True))
@@ -77,7 +78,7 @@ def likely(states: Tensor, head: Tensor, count: int) -> tuple[Tensor, Tensor, Te
     count = min(count, size)
     parts = []
     for block in states.reshape(-1, states.shape[-1]).split(max(1, BLOCK // size)):
-        log_probs = (block @ head.t()).float().log_softmax(-1)
+        log_probs = logits(block, head).log_softmax(-1)
         found, codes = log_probs.topk(count, dim=-1)
         rest = (1.0 - found.exp().sum(-1)).clamp_min(1e-9).div(max(size - count, 1)).log()
         parts.append((codes, found, rest))

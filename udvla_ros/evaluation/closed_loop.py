@@ -224,7 +224,7 @@ class ClosedLoop:
     ) -> None:
         self._policy, self._space, self._worlds, self._begin = policy, space, worlds, begin
         self._observe, self._decode = observe, decode
-        self._options = options or LoopOptions()
+        self.options = options or LoopOptions()
 
     def run(
         self,
@@ -242,11 +242,11 @@ class ClosedLoop:
         free = list(self._worlds)
         running: dict[int, Run] = {}
         outcomes: dict[int, Outcome] = {}
-        seeds = np.random.default_rng(self._options.seed)
+        seeds = np.random.default_rng(self.options.seed)
         while waiting or running:
             while waiting and free:
                 index, case = waiting.popleft()
-                running[index] = self._begin(case, free.pop(), judge(case), self._options, index < traces)
+                running[index] = self._begin(case, free.pop(), judge(case), self.options, index < traces)
             self._think(list(running.values()), int(seeds.integers(2**31)))
             for index, run in list(running.items()):
                 run.play()
@@ -258,7 +258,7 @@ class ClosedLoop:
 
     def _think(self, runs: list[Run], seed: int) -> None:
         """Look at each world and give each its chunk; one bad chunk does not spoil the others."""
-        seen = [self._observe(run.look(), run.instruction, run.steps * self._options.dt) for run in runs]
+        seen = [self._observe(run.look(), run.instruction, run.steps * self.options.dt) for run in runs]
         try:
             chunks = self._infer(seen, runs, seed)
         except UdvlaError:

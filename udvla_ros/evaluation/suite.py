@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from udvla_ros.errors import ConfigError
 from udvla_ros.evaluation.cases import PLAIN, Case, Trial, make_case, scene_seeds, swap_cases, task_cases
 from udvla_ros.evaluation.closed_loop import ClosedLoop, LoopOptions, Outcome, worlds
 from udvla_ros.evaluation.intervals import rate_with_interval, stage_percentiles
-from udvla_ros.evaluation.swap import ApproachJudge, summarise_swap
+from udvla_ros.evaluation.swap import ApproachJudge
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.sim.judge import TaskMonitor
 from udvla_ros.sim.sampler import sample_scene
@@ -120,8 +119,7 @@ class Session:
     def __enter__(self) -> Session:
         self._context = worlds(self.options.batch)
         self.worlds = self._context.__enter__()
-        dt = 1.0 / self.policy.config.control_hz
-        loop = LoopOptions(self.options.loop.execute, self.options.loop.latency, dt, self.options.loop.seed)
+        loop = replace(self.options.loop, dt=1.0 / self.policy.config.control_hz)
         self.loop = ClosedLoop(self.policy, self.space, self.worlds, self.observe, self.decode, loop)
         return self
 
@@ -133,14 +131,15 @@ class Session:
         count = self.options.latency_samples
         if count < 1:
             return {}
-        world, timings = self.worlds[0], []
-        self.policy.warm_up(self.decode)
+        from udvla_ros.evaluation.timer import Way, in_turn
+
+        world, seen = self.worlds[0], []
         for seed in scene_seeds(count, 0):
-            case = make_case(seed, Task("touch", "red"))
             world.reset(sample_scene(seed))
-            chunk = self.policy.infer(self.observe(world.render(), case.instruction, 0.0), self.decode, seed)
-            timings.append(chunk.timings_ms)
-        return stage_percentiles(timings)
+            seen.append(self.observe(dict(world.render()), make_case(seed, Task("touch", "red")).instruction, 0.0))
+        self.policy.warm_up(self.decode)
+        (chunks,) = in_turn({"": Way(self.policy, self.decode)}, seen, count).values()
+        return stage_percentiles([chunk.timings_ms for chunk in chunks])
 
     def run(self, kind: str, cases: Sequence[Case], done: Callable[[Outcome], None]) -> list[Outcome]:
         """Return the outcomes of cases of one kind."""
@@ -171,19 +170,29 @@ def _work(options: SuiteOptions, kind: str, cases: list[Case]) -> list[Outcome]:
         return session.run(kind, cases, lambda outcome: None)
 
 
+def counting(bar: Any) -> Callable[[Outcome], None]:
+    """Return what moves a tqdm bar on by an outcome, and says how many succeeded."""
+    good = 0
+
+    def done(outcome: Outcome) -> None:
+        nonlocal good
+        good += outcome.success
+        bar.set_postfix_str(f"{good} succeeded")
+        bar.update()
+
+    return done
+
+
+def episode(kind: str, outcome: Outcome) -> dict[str, Any]:
+    """Return one episode as reports list it; :mod:`udvla_ros.evaluation.paired` finds its like by the first four."""
+    case = outcome.case
+    return {
+        "task": kind, "seed": case.seed, "instruction": case.instruction, "condition": case.condition,
+        "success": bool(outcome.success), "reason": outcome.reason, "steps": outcome.steps,
+        "refused_chunks": outcome.refusals,
+    }  # fmt: skip
+
+
 def identity(policy: Any) -> dict[str, str]:
     """Return name and hash of a policy's bundle."""
     return {"name": policy.config.name, "hash": policy.hash}
-
-
-def dump_folder(folder: Path, kind: str) -> Path:
-    """Return the folder for pictures of a kind of task, made."""
-    path = folder / kind
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-__all__ = [
-    "CHOICES", "Session", "SuiteOptions", "dump_folder", "identity", "kinds_of", "make_cases", "run_parallel",
-    "summarise", "summarise_swap",
-]  # fmt: skip

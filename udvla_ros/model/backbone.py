@@ -47,7 +47,6 @@ class Backbone(nn.Module):
     """Decoder over a :class:`Layout` under one attention kind."""
 
     suffix_ids: Tensor
-    suffix_modality: Tensor
     visual_slots: Tensor
     action_slots: Tensor
     frame_slots: Tensor
@@ -86,7 +85,6 @@ class Backbone(nn.Module):
         action_rows = v.action_first + v.action_step * np.arange(v.action_size)
         for name, value in {
             "suffix_ids": template.ids,
-            "suffix_modality": template.modality,
             "visual_slots": template.visual_slots,
             "action_slots": template.action_slots,
             "frame_slots": template.frame_slots,
@@ -141,19 +139,16 @@ class Backbone(nn.Module):
         return found
 
     def _new_sequence(self, positions: np.ndarray, modality: np.ndarray, foresight: bool) -> Sequence:
-        suffix = self.layout.template.modality
-        where = np.concatenate([positions, positions[:, -1:] + 1 + np.arange(len(suffix))], 1)
-        what = np.concatenate([modality, np.broadcast_to(suffix, (len(modality), len(suffix)))], 1)
-        parts = [torch.as_tensor(np.asarray(part, np.int64)) for part in (what, what, where, where)]
-        allowed = attention_mask(self.kind, *parts)[:, 0].numpy()
+        on_host = (torch.as_tensor(np.asarray(part, np.int64)) for part in (modality, positions))
+        mask, where = self.sequence_mask(*on_host)
+        allowed = mask[:, 0].numpy()
         if not foresight:
-            future = what == Modality.FUTURE
+            future = np.append(modality[0], self.layout.template.modality) == Modality.FUTURE
             # Rows of the future that nobody reads, but finite ones.
-            allowed &= ~future[:, None, :] | future[:, :, None]
+            allowed &= ~future | future[:, None]
         if (allowed == allowed[:1]).all():
             allowed = allowed[:1].copy()
-        places = torch.as_tensor(where, device=self.device)
-        cos, sin = self.decoder.rotations(places, self.dtype)
+        cos, sin = self.decoder.rotations(where.to(self.device), self.dtype)
         return Sequence(cos, sin, allowed, self.shape.groups)
 
     def states(self, ids: Tensor, span: Span, cache: Cache | None, outputs: Tensor | None = None) -> Tensor:
@@ -169,20 +164,22 @@ class Backbone(nn.Module):
             ``[B, m, hidden_size]`` after the final norm.
         """
         if cache is None:
-            states = self.decoder(ids, self._ended(ids, span) if self.kind.ends_at_eoa else span)
+            if self.kind.ends_at_eoa and span.mask is not None:
+                span = self._whole(ids, span.cos, span.sin, span.mask)
+            states = self.decoder(ids, span)
         elif recorded := self.replay.find(span, cache.buffer):
             states = recorded(ids, span, cache.buffer)
         else:
             states = self.decoder(ids, span, cache.buffer, outputs is not None and not outputs.shape[1])
         return states if outputs is None else rows_of(states, outputs)
 
-    def _ended(self, ids: Tensor, span: Span) -> Span:
-        """Return the span of whole sequences, each one's block ended at its EOA."""
-        assert span.mask is not None and span.first == 0
-        mask = ended(span.mask, ids == self.layout.vocabulary.eoa)
-        every = slice(0, span.last)
+    def _whole(self, ids: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Span:
+        """Return the span of whole sequences under a mask ``[B or 1, L, L]``, each one's block ended at its EOA."""
+        if self.kind.ends_at_eoa:
+            mask = ended(mask, ids == self.layout.vocabulary.eoa)
+        every = slice(0, ids.shape[1])
         part = Part(every, every, bias(mask, self.shape.groups, self.dtype))
-        return Span(0, span.last, span.cos, span.sin, (part,), mask)
+        return Span(0, ids.shape[1], cos, sin, (part,), mask)
 
     def prepare(self, sequence: Sequence, cache: Cache, spans: list[tuple[int, int]]) -> None:
         """Record or compile the forwards over these spans, as :class:`RuntimeOptions` ask for."""
@@ -202,13 +199,7 @@ class Backbone(nn.Module):
         Returns:
             ``[B, L, hidden_size]`` after the final norm.
         """
-        length = ids.shape[1]
-        cos, sin = self.decoder.rotations(positions, self.dtype)
-        every, allowed = slice(0, length), mask[:, 0]
-        if self.kind.ends_at_eoa:
-            allowed = ended(allowed, ids == self.layout.vocabulary.eoa)
-        part = Part(every, every, bias(allowed, self.shape.groups, self.dtype))
-        return self.decoder(ids, Span(0, length, cos, sin, (part,), allowed))
+        return self.decoder(ids, self._whole(ids, *self.decoder.rotations(positions, self.dtype), mask[:, 0]))
 
     def visual_head(self) -> Tensor:
         """Return the head's rows ``[visual_size, hidden]`` of the codebook."""
@@ -254,15 +245,15 @@ class Backbone(nn.Module):
         suffix = torch.arange(size, device=device)
         offsets = torch.cat([suffix.repeat(suffixes), suffix[boundary:].repeat(blind)])
         positions = torch.cat([prefix_positions, prefix_positions[:, -1:] + 1 + offsets], 1)
-        modality = torch.cat([prefix_modality, self.suffix_modality[offsets].expand(batch, -1)], 1)
-        if suffixes == 1 and not blind:
-            return attention_mask(self.kind, modality, modality, positions, positions), positions
-        if not self.kind.prefix_exact:
+        what = torch.as_tensor(self.layout.template.modality, dtype=torch.long, device=device)
+        modality = torch.cat([prefix_modality, what[offsets].expand(batch, -1)], 1)
+        groups: tuple[Tensor, ...] = ()
+        if suffixes + blind > 1:
+            lengths = torch.tensor([length] + [size] * suffixes + [size - boundary] * blind, device=device)
+            groups = (torch.arange(len(lengths), device=device).repeat_interleave(lengths),) * 2
+        if groups and not self.kind.prefix_exact:
             raise ConfigError(
                 f"attention '{self.kind.name}' lets the prefix see the suffix, so that {suffixes + blind} "
                 "suffixes cannot share one: train it with copies 1 and blind_copies 0"
             )
-        lengths = torch.tensor([length] + [size] * suffixes + [size - boundary] * blind, device=device)
-        group = torch.arange(len(lengths), device=device).repeat_interleave(lengths)
-        mask = attention_mask(self.kind, modality, modality, positions, positions, group, group)
-        return mask, positions
+        return attention_mask(self.kind, modality, modality, positions, positions, *groups), positions

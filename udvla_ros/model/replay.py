@@ -18,7 +18,6 @@ from udvla_ros.model.sequence import Part, Span
 
 log = logging.getLogger(__name__)
 
-TRIALS = 5  # timed runs each, with and without the compiler
 Forward = Callable[[Tensor, Span, Tensor], Tensor]
 
 
@@ -66,7 +65,7 @@ class Replay:
                       f"{' '.join(str(error).split())[:200]}")  # fmt: skip
         best = list(ways)[-1]
         if "compiled" in ways and compile == "auto":
-            times = {name: _seconds(partial(way, ids, span, buffer), buffer.device) for name, way in ways.items()}
+            times = {name: fastest(partial(way, ids, span, buffer), buffer.device) for name, way in ways.items()}
             best = min(times, key=lambda name: times[name])
             each = ", ".join(f"{1e3 * seconds:.2f} ms {name}" for name, seconds in times.items())
             self._say(f"{word}: {each}; {best} is taken")
@@ -139,15 +138,19 @@ def _check(plain: Tensor, fast: Tensor) -> None:
         raise RuntimeError("its result differs")
 
 
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Return the fastest of some runs."""
+def fastest(run: Callable[[], object], device: torch.device, repeat: int = 5) -> float:
+    """Return the seconds of the fastest run after one that warms up."""
     best = float("inf")
-    for _ in range(TRIALS):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+    for number in range(repeat + 1):
+        _wait(device)
         started = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - started)
+        _wait(device)
+        if number:
+            best = min(best, time.perf_counter() - started)
     return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,7 +1,6 @@
 """How fast decoders are against each other, in one run, turn by turn, on the same observations.
 
-Turns matter: a machine that slows down half way slows every contender. Ratios are of medians of the same run;
-times are per chunk, image encoding and prefill included, the cold start apart.
+Ratios are of medians of the same run; times are per chunk, image encoding and prefill included, the cold start apart.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from udvla_ros.evaluation.bench import machine
 from udvla_ros.evaluation.bench.decode_rows import Report, counted, matmul_share, ratio_of, row_of
 from udvla_ros.evaluation.bench.public_loop import NAME as PUBLIC_LOOP
 from udvla_ros.evaluation.bench.public_loop import PublicLoop
+from udvla_ros.evaluation.timer import Way, in_turn
 from udvla_ros.model.attention import attention_kind
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.model.runtime import RuntimeOptions
@@ -148,13 +148,8 @@ def measure(
     if repeat > 1:
         for contender in contenders:
             policies[contender.name].infer(seen[0], contender.options)  # warm: the second run finds its buffers
-    chunks: dict[str, list] = {c.name: [] for c in contenders}
-    for turn in range(repeat):
-        for contender in _rotated(contenders, turn):
-            before = chunks[contender.name][-1:]  # the chunk in force: several samples are compared with it
-            chunk = policies[contender.name].infer(seen[turn % len(seen)], contender.options, 0, *before)
-            chunks[contender.name].append(chunk)
-            progress()
+    ways = {c.name: Way(policies[c.name], c.options) for c in contenders}
+    chunks = in_turn(ways, seen, repeat, seed=lambda turn: 0, progress=progress)
     measured = machine.measured_peak(device, bundle.backbone.dtype) if peak else None
     if measured:
         report.peak_gflops = round(measured.flops / 1e9, 1)
@@ -188,12 +183,6 @@ def _policy(policy: Policy, contender: Contender) -> Policy:
     backbone.kind = attention_kind("causal")
     config = dataclasses.replace(bundle.config, attention="causal")
     return Policy(dataclasses.replace(bundle, config=config, backbone=backbone))
-
-
-def _rotated(contenders: Sequence[Contender], turn: int) -> Iterator[Contender]:
-    """Nobody is always first, behind a cache that another has warmed."""
-    for index in range(len(contenders)):
-        yield contenders[(turn + index) % len(contenders)]
 
 
 def _timed(policy: Policy, observation: Observation, contender: Contender) -> float:

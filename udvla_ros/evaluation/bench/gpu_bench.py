@@ -24,9 +24,11 @@ from udvla_ros.evaluation.bench import machine
 from udvla_ros.evaluation.bench.decode_bench import Contender, _decoded, _equal, _policy, observations
 from udvla_ros.evaluation.bench.random_bundle import random_bundle
 from udvla_ros.evaluation.intervals import stage_percentiles
+from udvla_ros.evaluation.timer import Way, in_turn
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.model.products import Rounded
+from udvla_ros.model.replay import fastest
 from udvla_ros.model.runtime import DTYPES, RuntimeOptions
 from udvla_ros.policy.policy import Policy
 from udvla_ros.training.corruption import corrupt
@@ -130,7 +132,7 @@ def _row(bench: Bench, policy: Policy, options: DecodeOptions, repeat: int | Non
     for one in seen:
         policy.infer(one, options)
     cold = time.perf_counter() - began
-    chunks = [policy.infer(seen[turn % 2], options) for turn in range(repeat or bench.repeat)]
+    (chunks,) = in_turn({"": Way(policy, options)}, seen, repeat or bench.repeat).values()
     slots = policy.config.layout.suffix_length
     times = stage_percentiles([chunk.timings_ms for chunk in chunks])
     return {
@@ -196,7 +198,7 @@ def products(bench: Bench) -> dict[str, Any]:
     with torch.inference_mode():
         for name, run in runs.items():
             torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
-            seconds = machine.fastest(run, bench.device, 10)
+            seconds = fastest(run, bench.device, 10)
             found[name] = round(2e-12 * rows * width * out / seconds, 3)
     torch.backends.cuda.matmul.allow_tf32 = False
     return {"rows": rows, "width": width, "out": out, "tflops": found}
@@ -239,7 +241,7 @@ def training(bench: Bench) -> dict[str, Any]:
 
     counter = machine.PeakMemory(bench.device)
     counter.reset()
-    seconds = machine.fastest(step, bench.device, 3)
+    seconds = fastest(step, bench.device, 3)
     return {"size": size, "ms": round(1e3 * seconds, 2), "memory_mib": counter.mebibytes()}
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 
 from udvla_ros.evaluation.bench.cost import Forward, Geometry, products
+from udvla_ros.model.replay import fastest
 
 SIDE = 1536  # of the square matrices
 BYTES = 1 << 28
@@ -58,19 +58,6 @@ def plain_seconds(
     return total
 
 
-def fastest(run: Callable[[], object], device: torch.device, repeat: int) -> float:
-    """Return the seconds of the fastest run after one that warms up."""
-    best = float("inf")
-    for number in range(repeat + 1):
-        _wait(device)
-        started = time.perf_counter()
-        run()
-        _wait(device)
-        if number:
-            best = min(best, time.perf_counter() - started)
-    return best
-
-
 class PeakMemory:
     """The most memory that the process (or the GPU) held since ``reset``, in MiB; None where nobody counts."""
 
@@ -110,7 +97,3 @@ def name(device: torch.device) -> str:
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     return f"{model} ({platform.machine()} {platform.system()})"
 
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

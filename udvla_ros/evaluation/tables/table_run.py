@@ -1,23 +1,17 @@
-"""The episodes of a table: every row over the very same scenes, kept on disk, so that a run that was ended goes on.
-
-One file per row and training seed, ``OUT/episodes/ROW-SEED.json``, written whole after each task. It counts again only
-for the same weights, options, scenes and loop.
-"""
+"""The episodes of a table: every row over the very same scenes, task by task, as far as the store lacks them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from udvla_ros.errors import ConfigError, UdvlaError
 from udvla_ros.evaluation import suite
 from udvla_ros.evaluation.cases import Case
 from udvla_ros.evaluation.closed_loop import LoopOptions, Outcome
-from udvla_ros.evaluation.report import write_report
+from udvla_ros.evaluation.store import Store, key
 from udvla_ros.evaluation.suite import SuiteOptions
 from udvla_ros.evaluation.tables.table_spec import Row, TableSpec
 
@@ -91,40 +85,12 @@ def _told(table: TableSpec, row: Row, reason: str) -> Exception:
     return ConfigError(f"{table.source}, row '{row.name}': {reason}")
 
 
-class Store:
-    """The file of one row and training seed.
-
-    Args:
-        path: of the file.
-        key: what was measured; a file with another one is measured again.
-    """
-
-    def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
-        self.path = path
-        self._key = json.loads(json.dumps(dict(key)))
-        self.changed: list[str] = []
-        self.tasks: Episodes = {}
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            self.changed = [name for name, value in self._key.items() if stored["key"].get(name) != value]
-            if not self.changed:
-                self.tasks = dict(stored["tasks"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return  # nothing there that could be gone on from
-
-    def put(self, task: str, episodes: Sequence[Mapping[str, Any]]) -> None:
-        """Keep the episodes of a task, on disk at once."""
-        self.tasks[task] = [dict(episode) for episode in episodes]
-        write_report(self.path, {"key": self._key, "tasks": self.tasks})
-
-
-def store(folder: Path, row: Row, seed: int, identity: Identity, protocol: Protocol) -> Store:
-    """Return what is known of a row and training seed."""
-    key = {
-        "hash": identity.hash, "decoding": asdict(identity.options), **asdict(row.trial),
-        "episodes": protocol.episodes, "seed": protocol.seed, "execute": protocol.execute, "latency": protocol.latency,
-    }  # fmt: skip
-    return Store(folder / "episodes" / f"{row.name}-{seed}.json", key)
+def name_of(task: str, row: Row, identity: Identity, protocol: Protocol) -> str:
+    """Return the key of a task's episodes: rows of the same weights, options and scenes share them."""
+    return key(
+        stage="episodes", task=task, hash=identity.hash, decoding=asdict(identity.options), **asdict(row.trial),
+        episodes=protocol.episodes, seed=protocol.seed, execute=protocol.execute, latency=protocol.latency,
+    )  # fmt: skip
 
 
 def measure(
@@ -132,54 +98,44 @@ def measure(
     tasks: Sequence[str],
     identities: Mapping[str, Mapping[int, Identity]],
     protocol: Protocol,
-    folder: Path,
+    store: Store,
     only: Sequence[str] | None = None,
     bar: Any = None,
     player: Callable[[Row, int, Identity, Protocol, ExitStack], Player] | None = None,
 ) -> Measured:
-    """Return all episodes of the rows that are complete: those in ``only`` are run where they are not on disk.
+    """Return all episodes of the rows that are complete: those in ``only`` are run where they are not in the store.
 
     ``bar`` is a tqdm bar or nothing; ``player`` makes what runs the cases of a row and training seed.
     """
     measured: Measured = {}
     for row in table.rows:
         for seed, identity in identities[row.name].items():
-            known = store(folder, row, seed, identity, protocol)
+            names = {task: name_of(task, row, identity, protocol) for task in tasks}
             if only is None or row.name in only:
-                _fill(known, row, seed, identity, tasks, protocol, bar, player or _player)
-            if all(task in known.tasks for task in tasks):
-                measured.setdefault(row.name, {})[seed] = {task: known.tasks[task] for task in tasks}
+                _fill(store, names, row, seed, identity, protocol, bar, player or _player)
+            known = {task: found["episodes"] for task, name in names.items() if (found := store.get(name))}
+            if len(known) == len(tasks):
+                measured.setdefault(row.name, {})[seed] = known
     return measured
 
 
 def _fill(
-    known: Store, row: Row, seed: int, identity: Identity, tasks: Sequence[str], protocol: Protocol, bar: Any,
+    store: Store, names: Mapping[str, str], row: Row, seed: int, identity: Identity, protocol: Protocol, bar: Any,
     player: Callable[[Row, int, Identity, Protocol, ExitStack], Player],
 ) -> None:  # fmt: skip
-    if known.changed and bar is not None:
-        bar.write(f"{known.path}: measured again, another {', '.join(known.changed)}")
-    open_tasks = [task for task in tasks if task not in known.tasks]
+    waiting = [task for task, name in names.items() if store.get(name) is None]
     if bar is not None:
-        bar.update(protocol.episodes * (len(tasks) - len(open_tasks)))
-    if not open_tasks:
-        return
+        bar.update(protocol.episodes * (len(names) - len(waiting)))
     with ExitStack() as stack:
-        play = player(row, seed, identity, protocol, stack)
-        for task in open_tasks:
-            good = 0
-
-            def done(outcome: Outcome) -> None:
-                nonlocal good
-                good += outcome.success
-                if bar is not None:
-                    bar.set_postfix_str(f"{good} succeeded")
-                    bar.update()
-
+        play = player(row, seed, identity, protocol, stack) if waiting else None
+        for task in waiting:
             if bar is not None:
                 bar.set_description(f"{row.name}, seed {seed}, {task}")
+            done = (lambda outcome: None) if bar is None else suite.counting(bar)
             trial = replace(row.trial, sentences=identity.sentences)
             cases = suite.make_cases(task, protocol.episodes, protocol.seed, trial)
-            known.put(task, [episode(task, outcome) for outcome in play(task, cases, done)])
+            assert play is not None
+            store.put(names[task], {"episodes": [suite.episode(task, one) for one in play(task, cases, done)]})
 
 
 def _player(row: Row, seed: int, identity: Identity, protocol: Protocol, stack: ExitStack) -> Player:
@@ -192,12 +148,3 @@ def _player(row: Row, seed: int, identity: Identity, protocol: Protocol, stack: 
         return lambda kind, cases, done: suite.run_parallel(options, kind, cases, done)
     return stack.enter_context(suite.Session(options)).run
 
-
-def episode(task: str, outcome: Outcome) -> dict[str, Any]:
-    """Return one episode as files hold it; :mod:`udvla_ros.evaluation.paired` finds its like by the first four."""
-    case = outcome.case
-    return {
-        "task": task, "seed": case.seed, "instruction": case.instruction, "condition": case.condition,
-        "success": bool(outcome.success), "reason": outcome.reason, "steps": outcome.steps,
-        "refused_chunks": outcome.refusals,
-    }  # fmt: skip

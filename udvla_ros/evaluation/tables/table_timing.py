@@ -18,7 +18,10 @@ import torch
 from udvla_ros.evaluation.bench import decode_rows, machine
 from udvla_ros.evaluation.bench.decode_bench import OBSERVATIONS, Contender
 from udvla_ros.evaluation.cases import task_cases
+from udvla_ros.evaluation.store import key
+from udvla_ros.evaluation.store import machine as here
 from udvla_ros.evaluation.tables.table_run import Identity
+from udvla_ros.evaluation.timer import Way, in_turn
 from udvla_ros.policy import Observation, Policy
 
 AHEAD = 6  # control steps by which each view's episode is further on than the one before
@@ -46,10 +49,10 @@ def views(tasks: Sequence[str], count: int = OBSERVATIONS) -> list[Observation]:
     return seen
 
 
-def key(identities: Mapping[str, Identity], chunks: int, device: str, threads: int | None) -> dict[str, Any]:
-    """Return what a timing is of: one with another key is taken again."""
+def name_of(identities: Mapping[str, Identity], chunks: int, device: str, threads: int | None) -> str:
+    """Return the key of a timing: with another one it is taken again."""
     rows = {name: [one.hash, asdict(one.options)] for name, one in identities.items()}
-    return {"rows": rows, "chunks": chunks, "device": device, "threads": threads}
+    return key(stage="timing", rows=rows, chunks=chunks, device=device, threads=threads, **here())
 
 
 def measure(
@@ -76,14 +79,7 @@ def measure(
         for _ in range(2):  # the first one is cold, the second one finds its buffers
             policies[contender.name].infer(seen[0], contender.options)
             progress()
-    taken: dict[str, list[Any]] = {contender.name: [] for contender in contenders}
-    for turn in range(chunks):
-        for place in range(len(contenders)):
-            contender = contenders[(turn + place) % len(contenders)]
-            before = taken[contender.name][-1:]  # what a warm start begins with; others ignore it
-            chunk = policies[contender.name].infer(seen[turn % len(seen)], contender.options, turn, *before)
-            taken[contender.name].append(chunk)
-            progress()
+    taken = in_turn({c.name: Way(policies[c.name], c.options) for c in contenders}, seen, chunks, progress=progress)
     timed = {c.name: _row(c, taken[c.name], policies[c.name]) for c in contenders}
     some = next(iter(policies.values()))
     return {

@@ -18,6 +18,7 @@ import numpy as np
 from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.errors import ConfigError
 from udvla_ros.evaluation.intervals import percentiles
+from udvla_ros.evaluation.timer import Way, in_turn
 from udvla_ros.evaluation.tuning.tune_observations import Moment
 from udvla_ros.policy.knobs import KNOBS, options_of
 from udvla_ros.policy.policy import ActionChunk, Policy
@@ -145,27 +146,24 @@ def draw(
     progress: Callable[[], object] = lambda: None,
 ) -> Drawn:
     """Decode every observation with every seed, one at a time, each timed; now and then one of the reference's."""
-    options = candidate.options
+    options, every = candidate.options, [moment for moment in moments for _ in range(seeds)]
     policy.warm_up(options)
     policy.warm_up(reference.options, runs=1)
-    actions, codes, total, beside, forwards = [], [], [], [], []
-    for index, (moment, seed) in enumerate(itertools.product(moments, range(seeds))):
-        previous = None
-        if options.samples > 1:  # two in a row: the first one began anew
-            previous = policy.infer(moment.earlier, options, _seed(index, 1))
-        chunk = policy.infer(moment.now, options, _seed(index, 2), previous)
-        actions.append(chunk.actions)
-        codes.append(_codes(chunk))
-        total.append(chunk.timings_ms["total"])
-        forwards.append(chunk.statistics["forwards"])
-        if index % EVERY == 0:
-            beside.append(policy.infer(moment.now, reference.options, seed).timings_ms["total"])
-        progress()
-    shape = (len(moments), seeds)
-    return Drawn(
-        np.reshape(actions, (*shape, *np.shape(actions)[1:])), np.reshape(codes, (*shape, -1)), total, beside,
-        float(np.mean(forwards)),
-    )  # fmt: skip
+
+    def before(name: str, turn: int) -> ActionChunk | None:
+        """Several samples are compared with the chunk before, which began anew."""
+        alone = options.samples == 1 or name != "drawn"
+        return None if alone else policy.infer(every[turn].earlier, options, _seed(turn, 1))
+
+    ways = {"drawn": Way(policy, options), "beside": Way(policy, reference.options, EVERY)}
+    seen = [moment.now for moment in every]
+    taken = in_turn(ways, seen, len(seen), seed=lambda turn: _seed(turn, 2), before=before, progress=progress)
+    drawn, shape = taken["drawn"], (len(moments), seeds)
+    actions = np.stack([chunk.actions for chunk in drawn])
+    total, beside = ([chunk.timings_ms["total"] for chunk in taken[name]] for name in ways)
+    forwards = float(np.mean([chunk.statistics["forwards"] for chunk in drawn]))
+    codes = np.stack([_codes(chunk) for chunk in drawn])
+    return Drawn(actions.reshape(*shape, *actions.shape[1:]), codes.reshape(*shape, -1), total, beside, forwards)
 
 
 def _seed(index: int, stream: int) -> int:

@@ -19,7 +19,7 @@ EPISODES = 9  # of a simulation, whose moments are taken
 
 @dataclass(frozen=True)
 class Moment:
-    """An observation and the one that the chunk before it was made of: a warm start needs both."""
+    """An observation and the one that the chunk before it was made of, which several samples are compared with."""
 
     earlier: Observation
     now: Observation

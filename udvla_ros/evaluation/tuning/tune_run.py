@@ -8,12 +8,15 @@ from functools import cached_property
 from typing import Any
 
 from udvla_ros.errors import UdvlaError
+from udvla_ros.evaluation.cases import demo_cases, demonstrated
+from udvla_ros.evaluation.closed_loop import LoopOptions
 from udvla_ros.evaluation.intervals import rate_with_interval
 from udvla_ros.evaluation.paired import pair
+from udvla_ros.evaluation.store import Store, key, machine
+from udvla_ros.evaluation.suite import Session, SuiteOptions, episode
 from udvla_ros.evaluation.tuning import tune, tune_observations
 from udvla_ros.evaluation.tuning.tune import Candidate, Drawn
 from udvla_ros.evaluation.tuning.tune_front import front
-from udvla_ros.evaluation.tuning.tune_store import Store, key
 from udvla_ros.policy.policy import Policy
 
 # Scenes for tuning: what is reported of a policy should come from others (``udvla eval --seed 0``).
@@ -63,7 +66,8 @@ class Run:
     ) -> None:
         self.policy, self.candidates, self.protocol, self.store, self.bar = policy, found, protocol, store, bar
         self.reference = found[0]
-        self._common = {"bundle": policy.hash, "runtime": asdict(policy.runtime), "device": str(policy.device)}
+        how = {"bundle": policy.hash, "runtime": asdict(policy.runtime), "device": str(policy.device)}
+        self._common = {**how, **machine()}
 
     @cached_property
     def _moments(self) -> list[tune_observations.Moment]:
@@ -137,21 +141,9 @@ class Run:
         return list(known["episodes"])
 
     def _play(self, candidate: Candidate, done: Callable[[Any], None]) -> list[dict[str, Any]]:
-        from udvla_ros.evaluation.cases import demo_cases, demonstrated
-        from udvla_ros.evaluation.closed_loop import ClosedLoop, LoopOptions, worlds
-        from udvla_ros.evaluation.suite import ROBOT
-        from udvla_ros.motion.robot import RobotDescription
-        from udvla_ros.policy.contract import check
-        from udvla_ros.policy.policy import Observation
-
-        p = self.protocol
-        space = check(self.policy.config, RobotDescription.load(ROBOT))
-        options = LoopOptions(p.execute, dt=1.0 / self.policy.config.control_hz, seed=p.seed)
-        with worlds(min(p.batch, p.episodes)) as made:
-            loop = ClosedLoop(self.policy, space, made, Observation, candidate.options, options)
-            known = demonstrated(self.policy.config.tasks, self.policy.bundle.sentences)
-            outcomes = loop.run(demo_cases(p.episodes, PLAYED + p.seed, *known), done=done)
-        return [
-            {"task": str(o.case.task), "seed": o.case.seed, "instruction": o.case.instruction, "success": o.success}
-            for o in outcomes
-        ]
+        p, policy = self.protocol, self.policy
+        loop = LoopOptions(p.execute, seed=p.seed)
+        options = SuiteOptions("", decode=asdict(candidate.options), loop=loop, batch=min(p.batch, p.episodes))
+        cases = demo_cases(p.episodes, PLAYED + p.seed, *demonstrated(policy.config.tasks, policy.bundle.sentences))
+        with Session(options, policy) as session:
+            return [episode(str(o.case.task), o) for o in session.run("all", cases, done)]

@@ -1,6 +1,6 @@
-"""Results of tuning, one JSON line each, so that a run that was ended goes on where it was.
+"""What was measured, one JSON line each, so that a run that was ended goes on where it was.
 
-A line counts again only under the very same key: bundle, options, observations, seeds, how it ran, the machine.
+A line counts again only under the very same key: weights, options, scenes, how it ran; times also under the machine.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from typing import Any
 
 
 def key(**what: Any) -> str:
-    """Return a short name for exactly this measurement on this machine."""
-    told = {**what, "machine": platform.node(), "cores": os.cpu_count()}
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    """Return a short name for exactly this measurement."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def machine() -> dict[str, Any]:
+    """Return what a key of times has to say of where they were taken."""
+    return {"machine": platform.node(), "cores": os.cpu_count()}
 
 
 class Store:
