@@ -17,3 +17,9 @@ def ur5e() -> RobotDescription:
 @pytest.fixture(scope="session")
 def panda() -> RobotDescription:
     return RobotDescription.load(ROBOTS / "panda.yaml")
+
+
+@pytest.fixture(scope="session")
+def real() -> RobotDescription:
+    """A UR5e as it is shipped, with its collision check."""
+    return RobotDescription.load(ROBOTS / "ur5e.yaml")

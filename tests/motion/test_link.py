@@ -77,7 +77,7 @@ def test_a_robot_that_plays_slower_than_time_is_halted_without_catching_up(rig, 
     rig.send()
     assert rig.arbiter.mode is Mode.HOLD and "plays at" in rig.arbiter.mode_reason
     assert not rig.act("engage", "policy").accepted
-    rig.wait(0.5 / factor)
+    rig.wait(0.8 / factor)
     rig.judge_rest()
     rig.controller.arm.scaling = 1.0
     rig.arbiter.impede("scaling", "", rig.now)
@@ -109,8 +109,7 @@ def test_every_other_message_may_be_lost(rig):
 
 def test_a_drivers_clock_that_goes_ahead_halts_the_arm_and_nobody_is_engaged(rig):
     moving(rig)
-    rig.skew = -0.2
-    rig.controller._base += 0.2
+    rig.driver_ahead(0.2)
     rig.wait(0.2)
     assert rig.arbiter.mode is Mode.STOPPED and "0.20 s ahead of this clock" in rig.arbiter.mode_reason
     rig.wait(1.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,8 +56,13 @@ controls = st.sampled_from(
 )
 mishaps = st.sampled_from(
     [("clock", 40.0, True), ("clock", 0.4, True), ("clock", -0.3, True), ("clock", 5.0, False), ("clock", -2.0, False),
-     ("stall", 0.4), ("stall", 1.7)]
+     ("stall", 0.4), ("stall", 1.7), ("scaling", 2, 0.1), ("scaling", 4, 0.5), ("scaling", 10, 0.02)]
 )  # fmt: skip
+LEAD = 0.02  # s
+# Cycles per second of the controller; part of the lead, less two of its cycles, that its messages take; lag of the arm.
+links = st.tuples(st.sampled_from([100.0, 125.0, 200.0, 500.0, 1000.0]), st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+                  st.sampled_from([0.0, 0.0, 0.02, 0.06]))  # fmt: skip
+AT_REST = 1.0  # s after whatever is the last
 streams = st.lists(
     st.one_of(offers, offers, offers, bursts, waits, waits, controls, mishaps), min_size=6, max_size=30
 )
@@ -159,6 +166,17 @@ def run(rig: Rig, stream: list) -> None:
         elif step[0] == "stall":
             rig.stall(step[1])
             assert rig.arbiter.mode is Mode.STOPPED
+        elif step[0] == "scaling":  # the robot plays that many times slower for a while
+            # It says so at once, and nothing is on its way: what comes before it is heard makes the arm catch up.
+            _, times, seconds = step
+            rig.controller.deliver()
+            rig.controller.arm.scaling = 1.0 / times
+            rig.act("impede", "scaling", f"the robot plays {times} times slower")
+            assert rig.arbiter.mode not in (Mode.POLICY, Mode.TELEOP) or rig.arbiter.options.dry_run
+            rig.wait(seconds)
+            rig.controller.arm.scaling = 1.0
+            rig.wait(0.01)
+            rig.act("impede", "scaling", "")
         elif step[0] == "lock":
             rig.arbiter.lock("emergency stop", step[1], rig.now)
             rig.send()
@@ -174,31 +192,49 @@ def run(rig: Rig, stream: list) -> None:
         # Nothing but an engagement, or teleop's own hand, gives anybody the arm.
         active = rig.arbiter.mode in (Mode.POLICY, Mode.TELEOP) and rig.arbiter.mode is not moved[0]
         assert not active or step[0] in ("offer", "burst", "engage")
-    rig.settle()
+    source = {Mode.POLICY: "policy", Mode.TELEOP: "teleop"}.get(rig.arbiter.mode)
+    if source:  # silence is an input as well: it ends in HOLD
+        rig.wait(rig.arbiter.sources[source].timeout + 0.02)
+    most = AT_REST
+    if rig.blind:  # whose time a clock that was set is, cannot be known: the plan plays out
+        most = max(most, rig.arbiter.plan.end - rig.now + 0.3)
+    assert rig.rest_within(most) is not None, f"it still moves in {rig.arbiter.mode.value}"
+    rig.wait(1.0)
     rig.judge_rest()
     rig.judge()
     assert rig.arbiter.mode in (Mode.HOLD, Mode.STOPPED), "silence must end in HOLD"
 
 
-@examples(60)
-@given(streams, st.sampled_from([StitchOptions(lead=0.02), StitchOptions(lead=0.02, frozen=0.1)]))
-def test_any_stream_keeps_the_envelope(ur5e, stream, stitch):
-    rig = Rig(ur5e, stitch=stitch)
+def rigged(robot, link, **options) -> Rig:
+    """Return a rig with such a controller in its loop, the policy engaged."""
+    rate, part, lag = link
+    rig = Rig(robot, lag=lag, controller={"rate": rate, "delay": part * (LEAD - 2 / rate)}, **options)
     rig.act("engage", "policy")
-    run(rig, stream)
+    return rig
+
+
+@examples(60)
+@given(streams, links, st.sampled_from([StitchOptions(lead=LEAD), StitchOptions(lead=LEAD, frozen=0.1)]))
+def test_any_stream_keeps_the_envelope(ur5e, stream, link, stitch):
+    run(rigged(ur5e, link, stitch=stitch), stream)
+
+
+@examples(40)
+@given(streams, links)
+def test_any_stream_keeps_the_envelope_of_a_real_arm(real, stream, link):
+    options = replace(ArbiterOptions.of(real), following_error=1.0, servo_lag=0.15)
+    run(rigged(real, link, stitch=StitchOptions(lead=LEAD), options=options), stream)
 
 
 @examples(30)
-@given(streams)
-def test_any_stream_stays_in_a_tight_workspace(ur5e, stream):
+@given(streams, links)
+def test_any_stream_stays_in_a_tight_workspace(ur5e, stream, link):
     tcp = ur5e.kinematics.forward(ur5e.home)[:3, 3]
     around = np.array([[-0.08, -0.1, -0.05], [0.1, 0.08, 0.1]])
     pillar = np.array([[0.02, -0.02, -0.02], [0.06, 0.02, 0.02]])
     robot = boxed(ur5e, tcp + around, [tcp + pillar])
     # Times since the epoch, where a double resolves only 0.2 microseconds.
-    rig = Rig(robot, stitch=StitchOptions(lead=0.02), now=1.7e9 + 0.123)
-    rig.act("engage", "policy")
-    run(rig, stream)
+    run(rigged(robot, link, stitch=StitchOptions(lead=LEAD), now=1.7e9 + 0.123), stream)
 
 
 @examples(20)
@@ -207,17 +243,15 @@ def test_any_stream_from_a_joint_bound_stays_within_it(ur5e, joint, high, stream
     robot = boxed(ur5e, [[-2, -2, -2], [2, 2, 2]])
     q = ur5e.home.copy()
     q[joint] = ur5e.limits.upper[joint] - 0.02 if high else ur5e.limits.lower[joint] + 0.02
-    rig = Rig(robot, q=q, stitch=StitchOptions(lead=0.02))
+    rig = Rig(robot, q=q, stitch=StitchOptions(lead=LEAD))
     rig.act("engage", "policy")
     run(rig, stream)
 
 
 @examples(15)
-@given(streams, st.sampled_from([None, 0.3]))
-def test_any_stream_keeps_the_envelope_of_another_arm(panda, stream, ensemble):
-    rig = Rig(panda, stitch=StitchOptions(lead=0.02, frozen=0.1, ensemble=ensemble))
-    rig.act("engage", "policy")
-    run(rig, stream)
+@given(streams, links, st.sampled_from([None, 0.3]))
+def test_any_stream_keeps_the_envelope_of_another_arm(panda, stream, link, ensemble):
+    run(rigged(panda, link, stitch=StitchOptions(lead=LEAD, frozen=0.1, ensemble=ensemble)), stream)
 
 
 @examples(10)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udvla_ros.nodes.jtc import JointTrajectoryController, TrajectoryCommand, TrajectoryRejected
+from udvla_ros.sim.jtc import JointTrajectoryController, TrajectoryCommand, TrajectoryRejected
 
 JOINTS = ("a", "b", "c")
 START = np.array([0.1, 0.2, 0.3])

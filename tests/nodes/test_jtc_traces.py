@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from udvla_ros.nodes.jtc import JointTrajectoryController, TrajectoryCommand, TrajectoryRejected
+from udvla_ros.sim.jtc import JointTrajectoryController, TrajectoryCommand, TrajectoryRejected
 
 JOINTS = tuple("abcdef")
 EQUAL = 1e-9  # rad

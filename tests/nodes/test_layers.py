@@ -16,11 +16,11 @@ def loaded(module: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["arbiter_node", "sim_node", "jtc", "policy_node", "recorder_node", "doctor"])
+@pytest.mark.parametrize("module", ["arbiter_node", "sim_node", "policy_node", "recorder_node", "doctor"])
 def test_no_torch_before_a_bundle_is_loaded(module):
     assert not loaded(f"udvla_ros.nodes.{module}") & {"torch", "transformers"}
 
 
-@pytest.mark.parametrize("module", ["nodes.jtc", "nodes.images", "nodes.sim_robot", "nodes.inference", "bringup"])
+@pytest.mark.parametrize("module", ["sim.jtc", "nodes.images", "nodes.sim_robot", "nodes.inference", "bringup"])
 def test_parts_that_need_no_ros_import_none(module):
     assert "rclpy" not in loaded(f"udvla_ros.{module}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.nodes.audit import CommandAudit
-from udvla_ros.nodes.jtc import TrajectoryCommand
+from udvla_ros.sim.audit import CommandAudit
+from udvla_ros.sim.jtc import TrajectoryCommand
 
 pytest.importorskip("mujoco")
 
@@ -127,18 +128,42 @@ def test_a_robot_file_of_another_arm_is_refused():
 
 
 def audit() -> CommandAudit:
-    return CommandAudit(np.full(2, -1.0), np.full(2, 1.0), np.full(2, 2.0), np.full(2, 10.0))
+    """Return the witness of an arm whose first joint may go 1 rad from home at 2 rad/s, 10 rad/s2 and 100 rad/s3."""
+    ones, home = np.ones(6), ROBOT.home
+    limits = replace(
+        ROBOT.limits, hard_lower=home - 1, hard_upper=home + 1, velocity=2 * ones, acceleration=10 * ones,
+        jerk=100 * ones, tcp_speed=0.7,
+    )  # fmt: skip
+    return CommandAudit(replace(ROBOT, limits=limits))
 
 
 def feed(witness: CommandAudit, path, seconds: float = 1.0, period: float = 0.01) -> CommandAudit:
     for t in np.arange(0.0, seconds, period):
-        witness.look(np.array([path(t), 0.0]), period)
+        witness.look(ROBOT.home + path(t) * np.eye(6)[0], period)
     return witness
 
 
 def test_audit_is_silent_about_motion_within_limits():
     w = np.pi
     assert feed(audit(), lambda t: 0.9 * np.sin(0.5 * w * t) ** 2, 4.0).violations == 0
+
+
+def test_audit_is_the_same_by_blocks_and_leaves_out_what_the_controller_skipped():
+    way = ROBOT.home + np.outer(0.4 * np.sin(2.0 * np.arange(0.0, 1.0, 0.002)) ** 2, np.eye(6)[0])
+    single, blocks = audit(), audit()
+    for q in way:
+        single.look(q, 0.002)
+    for block in np.split(way, [1, 2, 7, 300]):
+        blocks.look(block, 0.002)
+    assert single.worst == pytest.approx(blocks.worst) and single.counts == blocks.counts
+    whole, skipping, stepping = audit(), audit(), audit()
+    whole.look(way, 0.002)
+    for witness, passed in ((skipping, way[200:201]), (stepping, None)):
+        witness.look(way[:200], 0.002)
+        witness.look(way[201:], 0.002, passed)
+    assert whole.violations == 0 and skipping.violations == 0 and stepping.counts["acceleration"] > 0
+    assert skipping.worst.pop("skipped") == pytest.approx(np.abs(way[200] - way[199]).max())
+    assert skipping.worst == pytest.approx(whole.worst)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +173,20 @@ def test_audit_is_silent_about_motion_within_limits():
         ("velocity", lambda t: 2.2 * t - 1.0),
         ("acceleration", lambda t: 0.0 if t < 0.5 else 1.9 * (t - 0.5)),
         ("velocity", lambda t: 0.0 if t < 0.5 else 0.1),
+        ("jerk", lambda t: 0.0 if t < 0.5 else 4.0 * (t - 0.5) ** 2),
+        ("tcp_speed", lambda t: 1.9 * t),
         ("non_finite", lambda t: np.inf if t > 0.5 else 0.0),
     ],
 )
 def test_audit_names_what_was_broken(kind, path):
     assert feed(audit(), path, 2.0 if kind == "position" else 0.9).counts[kind] > 0
+
+
+def test_audit_sees_the_tcp_leave_its_workspace():
+    witness = CommandAudit(ROBOT)
+    for t in np.arange(0.0, 1.0, 0.01):
+        witness.look(ROBOT.home + 0.8 * np.sin(t) ** 2 * np.eye(6)[1], 0.01)
+    assert set(witness.counts) == {"workspace"} and witness.worst["workspace"] > 0.01
 
 
 def test_audit_starts_anew_after_a_restart_and_keeps_its_counts():

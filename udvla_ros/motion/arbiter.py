@@ -18,7 +18,7 @@ from udvla_ros.motion.delivery import Delivery, halted
 from udvla_ros.motion.errors import Refused
 from udvla_ros.motion.exchange import ArbiterOptions, Event, Heard, Lock, Verdict
 from udvla_ros.motion.guards import GUARDS
-from udvla_ros.motion.measured import Floats, Measured
+from udvla_ros.motion.measured import AHEAD, Floats, Measured
 from udvla_ros.motion.modes import IMPEDIMENTS, SOURCES, TRANSITIONS, Mode, Source
 from udvla_ros.motion.plan import Plan, Points, State
 from udvla_ros.motion.robot import RobotDescription
@@ -70,7 +70,8 @@ class Arbiter:
         self.heard = {name: Heard() for name in self.sources}
         self.measured = Measured(robot, self.options.still)
         self._delivery = Delivery(self.options, robot.limits, self.measured)
-        self._stepped = 0.0  # s by which the clock was set; what the driver's clock did is not known yet
+        self._stepped: float | None = None  # s by which the clock was set, while it is not known what the driver's did
+        self._apart = 0.0  # s between the two before
         self._past: deque[tuple[float, Plan]] = deque()
         self._memory = self.safety.admission.max_age + KEPT
         self._events: list[Event] = []
@@ -87,7 +88,7 @@ class Arbiter:
         self.measured.update(names, q, qd, now)
         if self.options.stamp_commands:
             self.measured.clock.hear(stamp, now)
-            if self._stepped and self.measured.clock.offset is not None:
+            if self._stepped is not None and self.measured.clock.offset is not None:
                 self._follow_the_clock(now)
             self.impede("clock", self.measured.clock.trouble(), now)
         if self.plan is None and not self.measured.why_not_still(now, self.options):
@@ -258,6 +259,11 @@ class Arbiter:
         self.withheld = points if self.options.dry_run else None
         return None if self.options.dry_run else points
 
+    @property
+    def halting(self) -> bool:
+        """Whether the arm was halted off its plan and has not been measured at rest since."""
+        return self._delivery.halting
+
     def state(self, now: float) -> State | None:
         """Return the commanded arm state at ``now``; None before the first joint states."""
         return None if self.plan is None else self.plan.state(now)
@@ -353,10 +359,10 @@ class Arbiter:
             self.heard[source].recent.clear()
         # After a step of the clock nothing is sent before it is known whose time the controller goes by: by another one
         # a brake that is stamped with ours lies years ahead, and the way to it goes far.
-        if brake and not self._stepped and not (event.startswith("engage") and target is self.mode):
+        if brake and self._stepped is None and not (event.startswith("engage") and target is self.mode):
             if astray or self._astray:
                 self._halt(now)
-            else:
+            elif not self._delivery.halted:  # else it comes to rest by itself, and what it plays is not the plan
                 self._brake(now)
         if target is self.mode:
             if source is not None:
@@ -389,12 +395,12 @@ class Arbiter:
         """Bring the arm to rest from where it is measured; commands start anew after a reset."""
         if self.plan is None or not np.isfinite(self.measured.q).all():
             return
-        plan = halted(self.measured, self.plan.state(now), self.plan.gripper[-1], self.robot.limits, now)
+        plan = halted(self.measured, self.plan, self.robot.limits, now)
         self.plan = plan.following(self.plan, self._delivery.since(now))
         self._past.append((now, self.plan))
         self._delivery.anew(plan.q[-1])
         self._delivery.put(self.plan, halt=True)
-        self._delivery.watch(self.plan.end)
+        self._delivery.watch(plan.start + plan.rest_time)
 
     def _leave(self, now: float) -> float:
         """Return when a new plan leaves the one in force."""
@@ -445,9 +451,11 @@ class Arbiter:
             self._past.append((now, self.plan))
         self._delivery.drop()
         self._delivery.settled += seconds
+        if self._stepped is None:
+            self._apart = self.measured.clock.offset or 0.0
         self.measured.forget()
         self.rivals.clear()
-        self._stepped = seconds
+        self._stepped = seconds + (self._stepped or 0.0)
         for lock in self.locks.values():
             lock.heard = now
         for heard in self.heard.values():
@@ -459,14 +467,14 @@ class Arbiter:
 
     def _follow_the_clock(self, now: float) -> None:
         """Brake after a step of the clock, now that a joint state tells what the driver's clock did."""
-        seconds, self._stepped = self._stepped, 0.0
-        apart = abs(self.measured.clock.offset or 0.0)
+        seconds, self._stepped = self._stepped or 0.0, None
+        apart = abs((self.measured.clock.offset or 0.0) - self._apart)
         if self.plan is None or self.mode is not Mode.STOPPED:
             return
-        if apart > abs(seconds) / 2:  # a clock of its own: what is stamped by ours means nothing there
+        if apart > max(abs(seconds) / 2, AHEAD):  # a clock of its own: what is stamped by ours means nothing there
             if not self.plan.at_rest(now) and not self.measured.why_no_state(now, self.options):
                 self._halt(now)
-        elif seconds > 0:
+        elif seconds >= 0:
             self._brake(now)
         # Set back together with ours, its clock has yet to come to the state it is in: until then it takes nothing.
 

@@ -13,7 +13,7 @@ import numpy as np
 from udvla_ros.motion.exchange import ArbiterOptions
 from udvla_ros.motion.limits import Limits
 from udvla_ros.motion.measured import Measured
-from udvla_ros.motion.plan import Plan, Points, State
+from udvla_ros.motion.plan import NEAR, Plan, Points
 
 BEHIND, FURTHEST = 0.05, 0.5  # s before the driver's time from which knots are sent: it finds the plan it is on
 ROOM = 0.08  # s to the first point, for a controller that has to find its own way to the plan
@@ -21,8 +21,13 @@ TICK = 0.01  # s between two looks at what is to go out
 GENTLE = 0.25  # of the limits, for the controller's way to where commands start
 CONFIRM = 0.3  # s after the end of a stop within which the arm must be measured at rest
 RUNNING = 0.1  # s for which an arm must have been measured still to count as standing
-# Of a quintic between rests over one second, and of one that takes up speed 1: peaks of velocity and acceleration.
-PEAK_VELOCITY, PEAK_ACCELERATION, PEAK_BRAKING = 15 / 8, 10 / np.sqrt(3), 1.8
+# Of a quintic between rests over 1 rad in 1 s: its peaks.
+PEAK_VELOCITY, PEAK_ACCELERATION, PEAK_JERK = 15 / 8, 10 / np.sqrt(3), 60.0
+# Of those that bring a speed of 1 rad/s, and an acceleration of 1 rad/s2, to rest in 1 s; what is left of the latter
+# where the former is greatest.
+BRAKING, BRAKING_JERK, EASING, EASING_JERK = 1.5, 6.0, 0.4, 9.0
+CAREFUL = 0.8  # of the limits, for a halt of an arm whose motion is known by what was measured alone
+LONGER, LONGEST = 1.1, 2.0  # steps in which a halt is made longer, and s up to which
 
 
 def seconds_for(distance: np.ndarray, limits: Limits, share: float) -> float:
@@ -32,21 +37,33 @@ def seconds_for(distance: np.ndarray, limits: Limits, share: float) -> float:
     return float(max(by_speed.max(), by_acceleration.max()))
 
 
-def halted(measured: Measured, command: State, gripper: float, limits: Limits, now: float) -> Plan:
+def halted(measured: Measured, before: Plan, limits: Limits, now: float) -> Plan:
     """Return the plan from the commanded state to rest a little ahead of where the arm is measured.
 
-    All that is known of a controller that is not on the plan in force is that the arm follows it. The hand goes on.
+    All that is known of a controller that is not on the plan in force is that the arm follows it. The hand is, and
+    goes on as in the plan ``before``.
     """
+    command, seconds = before.state(now), ROOM
     speed = np.maximum(np.abs(measured.qd), np.abs(command.qd))
-    seconds = max(ROOM, float((PEAK_BRAKING * speed / limits.acceleration).max()))
-    for _ in range(2):  # the way itself takes time, from the command as well as from the arm
+    soon = before.sample(now - before.start + np.linspace(0.0, BEHIND, 4))[2]  # the message takes a moment
+    force = np.abs(soon).max(axis=0)
+    while True:
         goal = np.clip(measured.q + measured.qd * (seconds / 2), limits.hard_lower, limits.hard_upper)
-        off = np.abs(goal - command.q - command.qd * (seconds / 2))
-        seconds = max(seconds, seconds_for(off, limits, 0.8))
-    q, still = np.stack([command.q, goal]), np.zeros((2, len(goal)))
-    qd, qdd = still.copy(), still.copy()
-    qd[0], qdd[0] = command.qd, command.qdd
-    return Plan(now, np.array([0.0, seconds]), q, qd, qdd, np.full(2, gripper))
+        off = np.abs(goal - command.q - command.qd * (seconds / 2)) / seconds
+        acceleration = (BRAKING * speed + PEAK_ACCELERATION * off) / seconds + EASING * force
+        jerk = (BRAKING_JERK * speed + PEAK_JERK * off) / seconds**2 + EASING_JERK * force / seconds
+        if max((acceleration / limits.acceleration).max(), (jerk / limits.jerk).max()) <= CAREFUL or seconds > LONGEST:
+            break
+        seconds *= LONGER
+    still = np.zeros_like(goal)
+    way = [np.stack(ends) for ends in zip(command, (goal, still, still), strict=True)]
+    arm = Plan(now, np.array([0.0, seconds]), way[0], way[1], way[2], np.zeros(2))
+    later = before.times - (now - before.start)
+    later = later[(later > NEAR) & (np.abs(later - seconds) > NEAR)]
+    times = np.unique(np.concatenate([[0.0, seconds], later]))
+    q, qd, qdd = arm.sample(times)
+    q[times >= seconds], qd[times >= seconds], qdd[times >= seconds] = goal, 0.0, 0.0
+    return Plan(now, times, q, qd, qdd, np.interp(times, before.times - (now - before.start), before.gripper))
 
 
 class Delivery:
@@ -97,6 +114,16 @@ class Delivery:
             self.settled, self._may_hold = now + seconds_for(apart, self._limits, GENTLE), None
 
     @property
+    def halted(self) -> bool:
+        """Whether the last that was sent, or is to go out, is a halt."""
+        return self._by_itself
+
+    @property
+    def halting(self) -> bool:
+        """Whether the arm was halted and has not been measured at rest yet."""
+        return self._by_itself and self._watched is not None
+
+    @property
     def begun(self) -> bool:
         """Whether anything was sent since commands started anew."""
         return self._may_hold is None
@@ -115,7 +142,7 @@ class Delivery:
     def _made(self, plan: Plan, now: float, late: bool) -> Points:
         if self._by_itself:
             # A single point at its end, from when it comes: it needs no common clock and no common state.
-            end = np.array([max(plan.end - now, ROOM)])
+            end = np.array([max(plan.start + plan.rest_time - now, ROOM)])
             return Points(end, plan.q[-1:], plan.qd[-1:], plan.qdd[-1:], plan.gripper[:0])
         if late or not self._options.stamp_commands:
             self._copies = 0

@@ -30,6 +30,10 @@ class Situation(Protocol):
     heard: dict[str, Heard]
     impediments: dict[str, str]
 
+    @property
+    def halting(self) -> bool:
+        """Whether the arm was halted off its plan and has not been measured at rest since."""
+
 
 def not_ready(at: Situation, now: float) -> str:
     """Return why no source can be engaged."""
@@ -39,6 +43,8 @@ def not_ready(at: Situation, now: float) -> str:
         return next(iter(at.impediments.values()))
     if now - at.measured.time > at.options.joint_state_timeout:
         return f"no joint states for {now - at.measured.time:.1f} s; check the joint_states topic"
+    if at.halting:
+        return "the arm is still being halted; try again"
     return _not_our_clock(at) or _not_where_commanded(at, now)
 
 

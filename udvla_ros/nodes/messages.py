@@ -9,8 +9,8 @@ from builtin_interfaces.msg import Duration
 from rclpy.serialization import serialize_message
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from udvla_ros.nodes.jtc import TrajectoryCommand, TrajectoryRejected
 from udvla_ros.nodes.runtime import to_seconds, to_stamp
+from udvla_ros.sim.jtc import TrajectoryCommand, TrajectoryRejected
 
 
 def _rows(message: JointTrajectory, field: str) -> np.ndarray | None:

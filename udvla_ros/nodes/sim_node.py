@@ -29,10 +29,10 @@ from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Rate, Report
 from udvla_ros.nodes.images import fill_image
-from udvla_ros.nodes.jtc import TrajectoryRejected
 from udvla_ros.nodes.messages import command_from_message
 from udvla_ros.nodes.sim_frames import Frames, optical_frame
 from udvla_ros.nodes.sim_robot import SimulatedRobot
+from udvla_ros.sim.jtc import TrajectoryRejected
 from udvla_ros.sim.scene import default_cameras
 from udvla_ros.sim.world import TabletopWorld
 

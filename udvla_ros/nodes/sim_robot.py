@@ -11,8 +11,8 @@ import numpy as np
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.nodes.audit import CommandAudit
-from udvla_ros.nodes.jtc import JointTrajectoryController, TrajectoryCommand, TrajectoryRejected
+from udvla_ros.sim.audit import CommandAudit
+from udvla_ros.sim.jtc import JointTrajectoryController, TrajectoryCommand, TrajectoryRejected
 from udvla_ros.sim.judge import TaskMonitor
 from udvla_ros.sim.sampler import sample_scene
 from udvla_ros.sim.tasks import Task, all_tasks
@@ -92,8 +92,7 @@ class SimulatedRobot:
         options = {"interpolate_from_desired_state": interpolate_from_desired_state}
         self.arm = JointTrajectoryController(robot.joints, world.q, **options)
         self.fingers = JointTrajectoryController([self.gripper.joint], self._finger_position(), **options)
-        limits = robot.limits
-        self.audit = CommandAudit(limits.hard_lower, limits.hard_upper, limits.velocity, limits.acceleration)
+        self.audit = CommandAudit(robot)
         self.names = (*robot.joints, self.gripper.joint)
         self._number = -1  # episode 0 is the world before the first reset
         self.reset(0, "", "")

@@ -72,6 +72,9 @@ class JointTrajectoryController:
         command: what it wrote to the joints in the last cycle.
         active: whether it does anything at all; see :meth:`activate`.
         scaling: speed factor, 0 to 1: time of the trajectory that passes in a second.
+        skipped: [n, d] samples of its own way that it passed over in the cycle in which it took up its last trajectory:
+            it writes the sample of the next period, from a state that it believes to be one period younger. None where
+            that trajectory had begun already, so that no way of its own was needed, and in all other cycles.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class JointTrajectoryController:
         path_tolerance: float = 0.0,
     ) -> None:
         self.joints, self.period, self.scaling = tuple(joints), period, 1.0
+        self.skipped: np.ndarray | None = None
         self._from_desired, self._allow_moving_end = interpolate_from_desired_state, allow_nonzero_velocity_at_end
         self._tolerance = path_tolerance
         self.activate(position)
@@ -165,6 +169,7 @@ class JointTrajectoryController:
     # -- inside ------------------------------------------------------------------------------------------
     def _take_up(self, now: float, position: np.ndarray, velocity: np.ndarray) -> bool:
         """Begin what was accepted since the last cycle; returns whether there was anything."""
+        self.skipped = None
         if self._pending is None:
             return False
         command, self._pending = self._pending, None
@@ -176,6 +181,9 @@ class JointTrajectoryController:
             began, before = now, (np.array(position, float), np.array(velocity, float), 0.0 * np.asarray(position))
         self._playing = _Playing(command, command.stamp or now, began, before)
         self._time = now
+        if self._from_desired and began < now < self._playing.times[1]:
+            passed = np.arange(1.0, round(1.0 / max(self.scaling, 0.01)) + 1.0) * self.scaling * self.period
+            self.skipped = self._playing.sample(now - self.period + passed)[0]
         return True
 
     def _sample(self, now: float, position: np.ndarray) -> JointSample:
