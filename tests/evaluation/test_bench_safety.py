@@ -8,9 +8,9 @@ import pytest
 
 from udvla_ros.cli.bench_safety import faults, shipped
 from udvla_ros.cli.main import main
-from udvla_ros.evaluation.bench.safety_bench import measure
-from udvla_ros.evaluation.bench.seams import LAG, TICK, Trace, careless, followed, seam_jerk
 from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.proving.bench.safety_bench import measure
+from udvla_ros.proving.bench.seams import LAG, TICK, Trace, careless, followed, seam_jerk
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ import torch
 from udvla_ros.cli import main as cli
 from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.errors import ConfigError
-from udvla_ros.evaluation.bench import cost, decode_bench, decode_rows, machine, plan, random_bundle
-from udvla_ros.evaluation.bench.cost import Forward, Geometry
-from udvla_ros.evaluation.bench.decode_bench import Comparison, Contender, contenders, jd3p_contenders, measure
-from udvla_ros.evaluation.bench.public_loop import PublicLoop
 from udvla_ros.model.attention import attention_kind
 from udvla_ros.policy import Policy
+from udvla_ros.proving.bench import cost, decode_bench, decode_rows, machine, plan, random_bundle
+from udvla_ros.proving.bench.cost import Forward, Geometry
+from udvla_ros.proving.bench.decode_bench import Comparison, Contender, contenders, jd3p_contenders, measure
+from udvla_ros.proving.bench.public_loop import PublicLoop
 
 PREFIX, SUFFIX = tiny.layout().prefix_length, tiny.layout().suffix_length
 

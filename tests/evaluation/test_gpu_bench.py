@@ -8,9 +8,9 @@ import pytest
 import tiny
 
 from udvla_ros.cli import main as cli
-from udvla_ros.evaluation.bench import gpu_bench
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.policy.policy import Policy
+from udvla_ros.proving.bench import gpu_bench
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from udvla_ros.evaluation.bench import soak, soak_plot
-from udvla_ros.evaluation.bench.soak import MIB, Record
+from udvla_ros.proving.bench import soak, soak_plot
+from udvla_ros.proving.bench.soak import MIB, Record
 
 
 def memory(minutes=30.0, mib=400.0, slope=0.0, noise=1.0, start=0.0, jump=0.0):

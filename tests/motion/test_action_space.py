@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from motion.rig import examples
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.evaluation.bench.tcp_tracking import track
 from udvla_ros.motion.action_space import TcpDeltaSpace, closed_fraction, make_action_space
 from udvla_ros.motion.errors import UnreachableTarget
 from udvla_ros.motion.kinematics import Kinematics
+from udvla_ros.proving.bench.tcp_tracking import track
 
 
 def steps(*rows) -> np.ndarray:

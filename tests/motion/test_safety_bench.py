@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from udvla_ros.evaluation.bench.safety_bench import measure
-from udvla_ros.evaluation.bench.seams import SEAM, TICK, seam_jerk
+from udvla_ros.proving.bench.safety_bench import measure
+from udvla_ros.proving.bench.seams import SEAM, TICK, seam_jerk
 
 
 def test_the_benchmark_measures_a_short_run(ur5e):

@@ -7,7 +7,7 @@ import os
 import pytest
 from recorded import joints, sample, source
 
-from udvla_ros.evaluation.bench.recorder_bench import Phase, cpu_seconds, draw, holes, judge, table
+from udvla_ros.proving.bench.recorder_bench import Phase, cpu_seconds, draw, holes, judge, table
 from udvla_ros.rollouts.bags.writer import EpisodeWriter
 
 JOINTS = source("/joint_states", "sensor_msgs/msg/JointState")

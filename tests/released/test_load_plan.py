@@ -10,8 +10,8 @@ import pytest
 
 from udvla_ros.cli import main as cli
 from udvla_ros.errors import BundleError
-from udvla_ros.evaluation.bench.random_bundle import published_layout, sizes
 from udvla_ros.model.checkpoint import PARTS, BundleConfig
+from udvla_ros.proving.bench.random_bundle import published_layout, sizes
 from udvla_ros.released import load_plan as planning
 from udvla_ros.released.decoder import wanted
 from udvla_ros.resources import find

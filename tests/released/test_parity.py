@@ -12,9 +12,9 @@ import torch
 from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.decoding.jd3p import JD3P
 from udvla_ros.decoding.schedule import schedule_of
-from udvla_ros.evaluation.bench.public_loop import PublicLoop
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.policy import Policy
+from udvla_ros.proving.bench.public_loop import PublicLoop
 from udvla_ros.released.convert import convert
 from udvla_ros.released.settings import SETTINGS
 from udvla_ros.tokens.layout import Layout, View, Vocabulary

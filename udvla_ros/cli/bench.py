@@ -11,8 +11,8 @@ from udvla_ros.cli.data import positive
 from udvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
-    from udvla_ros.evaluation.bench.decode_rows import Report
     from udvla_ros.policy import Policy
+    from udvla_ros.proving.bench.decode_rows import Report
 
 
 DECODERS = ("jd3p", "jd3p_uncached", "independent", "autoregressive", "jacobi", "public_loop")
@@ -78,7 +78,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 def run_plan(args: argparse.Namespace) -> int:
     """Print the model of what GPUs would take."""
     from udvla_ros.evaluation import report
-    from udvla_ros.evaluation.bench import plan, random_bundle
+    from udvla_ros.proving.bench import plan, random_bundle
 
     if not args.plan:
         raise ConfigError("say what to measure (udvla bench --help lists it), or --plan gpu")
@@ -98,7 +98,7 @@ def run_decode(args: argparse.Namespace) -> int:
 
     from udvla_ros.decoding.interface import DecodeOptions
     from udvla_ros.evaluation import report
-    from udvla_ros.evaluation.bench import decode_bench
+    from udvla_ros.proving.bench import decode_bench
 
     if args.plan:
         return run_plan(args)
@@ -120,7 +120,7 @@ def run_decode(args: argparse.Namespace) -> int:
         print(f"report: {written}")
     picture = args.plot or (args.json.with_suffix(".png") if args.json else None)
     if picture:
-        from udvla_ros.evaluation.bench import decode_plot
+        from udvla_ros.proving.bench import decode_plot
 
         print(f"plot: {decode_plot.draw(result, picture)}")
     return 1 if any(ratio.same_tokens is False for ratio in result.ratios.values()) else 0
@@ -128,10 +128,10 @@ def run_decode(args: argparse.Namespace) -> int:
 
 def _policy(args: argparse.Namespace) -> Policy:
     """Load the bundle, or make the size, and set it up as it is to run."""
-    from udvla_ros.evaluation.bench.random_bundle import random_bundle
     from udvla_ros.model.checkpoint import checked_device
     from udvla_ros.model.runtime import RuntimeOptions
     from udvla_ros.policy import Policy
+    from udvla_ros.proving.bench.random_bundle import random_bundle
 
     runtime = RuntimeOptions(args.dtype, args.weights, args.compile, threads=args.threads)
     if args.bundle:

@@ -32,8 +32,8 @@ def register(kinds: argparse._SubParsersAction) -> None:
 def run_gpu(args: argparse.Namespace) -> int:
     """Measure, write report and page."""
     from udvla_ros.evaluation import report
-    from udvla_ros.evaluation.bench import gpu_bench
     from udvla_ros.model.checkpoint import checked_device
+    from udvla_ros.proving.bench import gpu_bench
     from udvla_ros.resources import find
 
     device = checked_device(args.device)

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     del load_client
     from udvla_ros.errors import ConfigError
     from udvla_ros.evaluation import report
-    from udvla_ros.evaluation.bench import recorder_bench
+    from udvla_ros.proving.bench import recorder_bench
 
     if not args.seconds > 2:
         raise ConfigError(f"--seconds {args.seconds:g} is too short for a rate; give more than 2")

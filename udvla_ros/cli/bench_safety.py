@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from udvla_ros.cli.data import positive
 
 if TYPE_CHECKING:
-    from udvla_ros.evaluation.bench.safety_bench import SafetyReport
     from udvla_ros.motion.stitch import StitchOptions
+    from udvla_ros.proving.bench.safety_bench import SafetyReport
 
 SMOOTH = 1.5  # greatest jerk at seams, in units of the jerk inside chunks
 WARM = 20  # chunks before any is timed
@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
     from udvla_ros.errors import ConfigError
     from udvla_ros.evaluation import report
-    from udvla_ros.evaluation.bench import safety_bench, safety_plot, tcp_tracking
     from udvla_ros.motion.robot import RobotDescription
+    from udvla_ros.proving.bench import safety_bench, safety_plot, tcp_tracking
 
     if not 0.02 <= args.latency <= 0.6:
         raise ConfigError(f"--latency {args.latency:g}: chunks of 0.8 s follow each other every 0.02 to 0.6 s")

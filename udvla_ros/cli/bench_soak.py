@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from udvla_ros import graph
     from udvla_ros.errors import ConfigError
     from udvla_ros.evaluation import report
-    from udvla_ros.evaluation.bench import soak, soak_plot
+    from udvla_ros.proving.bench import soak, soak_plot
 
     if not args.minutes > 0:
         raise ConfigError(f"--minutes {args.minutes:g} is no time; give more than 0")

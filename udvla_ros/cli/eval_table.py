@@ -128,7 +128,8 @@ def _timing(
     name = table_timing.name_of(timed, args.chunks, args.device, args.threads)
     if known := store.get(name):
         return known
-    with tqdm(total=(args.chunks + 2) * table_timing.ways(timed), desc="timing", unit="chunk", mininterval=0.5) as bar:
+    total = (args.chunks + 2) * table_timing.ways_of(timed)
+    with tqdm(total=total, desc="timing", unit="chunk", mininterval=0.5) as bar:
         seen = table_timing.views(tasks)
         timing = table_timing.measure(timed, seen, args.chunks, args.device, args.threads, bar.update)
     return store.put(name, timing)

@@ -6,10 +6,15 @@ another has warmed. The times are those that the chunks carry.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from udvla_ros.decoding.interface import DecodeOptions
+from udvla_ros.evaluation.intervals import stage_percentiles
 from udvla_ros.policy.policy import ActionChunk, Observation, Policy
 
 
@@ -51,3 +56,36 @@ def in_turn(
             taken[name].append(policy.infer(seen[turn % len(seen)], options, seed(turn), last))
             progress()
     return taken
+
+
+def stages(chunks: Sequence[ActionChunk]) -> dict[str, dict[str, float]]:
+    """Return p50, p95, p99 in ms by stage.
+
+    ``decode`` is prefill + denoise, ``ready`` the part of denoise until all actions are final.
+    """
+    timings = []
+    for chunk in chunks:
+        times = dict(chunk.timings_ms)
+        times["decode"] = times["prefill"] + times["denoise"]
+        times["ready"] = times.pop("action_ready", times["total"]) - times["total"] + times["denoise"]
+        timings.append(times)
+    return stage_percentiles(timings)
+
+
+def slots_of(way: Way) -> int:
+    """Return how many tokens of one suffix are decoded, images and action."""
+    layout = way.policy.config.layout
+    return layout.action_slots + 1 if way.options.foresight == "off" else layout.suffix_length
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model} ({platform.machine()} {platform.system()})"
+

@@ -1,8 +1,7 @@
 """What a chunk costs in each row of a table: one run, rows in turn, on the same real views.
 
 Rows that have the very same weights and options are timed once. A row is timed with the bundle of its first training
-seed: the others have the same shapes. As in :mod:`udvla_ros.evaluation.bench.decode_bench`, tokens per second are the
-decoded slots of a suffix by the median denoising, and the machine may slow down: every row notices alike.
+seed: the others have the same shapes. Tokens per second are the decoded slots of a suffix by the median denoising.
 """
 
 from __future__ import annotations
@@ -15,15 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from udvla_ros.evaluation.bench import decode_rows, machine
-from udvla_ros.evaluation.bench.decode_bench import OBSERVATIONS, Contender
 from udvla_ros.evaluation.cases import task_cases
 from udvla_ros.evaluation.store import key
 from udvla_ros.evaluation.store import machine as here
 from udvla_ros.evaluation.tables.table_run import Identity
-from udvla_ros.evaluation.timer import Way, in_turn
+from udvla_ros.evaluation.timer import Way, device_name, in_turn, slots_of, stages
 from udvla_ros.policy import Observation, Policy
 
+OBSERVATIONS = 8  # different ones, used in turn
 AHEAD = 6  # control steps by which each view's episode is further on than the one before
 
 
@@ -72,36 +70,38 @@ def measure(
     for name, one in identities.items():
         first.setdefault((one.folder, one.options), name)
     loaded = {folder: Policy.load(folder, device, threads) for folder in {folder for folder, _ in first}}
-    policies = {name: loaded[folder] for (folder, _), name in first.items()}
-    contenders = [Contender(name, options) for (_, options), name in first.items()]
+    ways = {name: Way(loaded[folder], options) for (folder, options), name in first.items()}
     load = os.getloadavg()[0]
-    for contender in contenders:
+    for way in ways.values():
         for _ in range(2):  # the first one is cold, the second one finds its buffers
-            policies[contender.name].infer(seen[0], contender.options)
+            way.policy.infer(seen[0], way.options)
             progress()
-    taken = in_turn({c.name: Way(policies[c.name], c.options) for c in contenders}, seen, chunks, progress=progress)
-    timed = {c.name: _row(c, taken[c.name], policies[c.name]) for c in contenders}
-    some = next(iter(policies.values()))
+    taken = in_turn(ways, seen, chunks, progress=progress)
+    timed = {name: _row(way, taken[name]) for name, way in ways.items()}
+    some = next(iter(loaded.values()))
     return {
         "rows": {name: timed[first[one.folder, one.options]] for name, one in identities.items()},
         "how": {
-            "chunks": chunks, "views": len(seen), "device": str(some.device), "machine": machine.name(some.device),
+            "chunks": chunks, "views": len(seen), "device": str(some.device), "machine": device_name(some.device),
             "threads": torch.get_num_threads(), "cores": os.cpu_count(), "load_at_start": round(load, 2),
             "torch": torch.__version__,
         },
     }  # fmt: skip
 
 
-def ways(identities: Mapping[str, Identity]) -> int:
+def ways_of(identities: Mapping[str, Identity]) -> int:
     """Return how many different ways of decoding there are to time."""
     return len({(one.folder, one.options) for one in identities.values()})
 
 
-def _row(contender: Contender, chunks: Sequence[Any], policy: Policy) -> dict[str, Any]:
-    row = decode_rows.row_of(contender.name, contender.options, chunks, 0.0, policy)
-    forwards = float(np.mean([chunk.statistics["forwards"] for chunk in chunks]))
+def _row(way: Way, chunks: Sequence[Any]) -> dict[str, Any]:
+    times, slots, kind = stages(chunks), slots_of(way), way.policy.bundle.backbone.kind
     return {
-        "chunk_ms": row.timings_ms["total"], "decode_ms": row.timings_ms["decode"],
-        "tokens_per_second": row.slots_per_second, "slots": row.slots, "forwards": round(forwards, 1),
-        "attention": row.attention, "cached": row.cached,
-    }  # fmt: skip
+        "chunk_ms": times["total"],
+        "decode_ms": times["decode"],
+        "tokens_per_second": round(1e3 * slots / times["denoise"]["p50"], 1),
+        "slots": slots,
+        "forwards": round(float(np.mean([chunk.statistics["forwards"] for chunk in chunks])), 1),
+        "attention": kind.name,
+        "cached": way.options.use_cache and kind.prefix_exact,
+    }

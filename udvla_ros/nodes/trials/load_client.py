@@ -14,9 +14,9 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from udvla_ros.errors import UdvlaError
-from udvla_ros.evaluation.bench.recorder_bench import Phase
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.taps import Taps
+from udvla_ros.proving.bench.recorder_bench import Phase
 from udvla_ros.rollouts.bags.topics import Wanted
 
 COMMAND = "/arbiter/command"

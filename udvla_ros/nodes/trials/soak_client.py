@@ -13,10 +13,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
-from udvla_ros.evaluation.bench.soak import Record
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.trials.demo_client import DemoClient
+from udvla_ros.proving.bench.soak import Record
 
 CLIENT = "this client"
 SAMPLE = 1.0  # s between two looks at the memory
@@ -25,7 +25,7 @@ EVERY_QOS = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class SoakClient(DemoClient):
-    """Operates the sim graph and keeps a :class:`~udvla_ros.evaluation.bench.soak.Record`.
+    """Operates the sim graph and keeps a :class:`~udvla_ros.proving.bench.soak.Record`.
 
     Args:
         robot: see :class:`DemoClient`.

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from udvla_ros.evaluation.bench.decode_rows import Report
+    from udvla_ros.proving.bench.decode_rows import Report
 
 STAGES = {"image_encode": "#9aa5b1", "prefill": "#4878a8", "denoise": "#e08214", "detokenise": "#5aae61"}
 

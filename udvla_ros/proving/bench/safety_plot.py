@@ -12,9 +12,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from udvla_ros.evaluation.bench.safety_bench import DT, SafetyReport
-from udvla_ros.evaluation.bench.seams import TICK, jerk
 from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.proving.bench.safety_bench import DT, SafetyReport
+from udvla_ros.proving.bench.seams import TICK, jerk
 
 COLOURS = {"stitched": "#1f5fa8", "chunk_after_chunk": "#c0392b", "reanchored": "#d9902f"}
 SHOWN = 2.4  # s of commands

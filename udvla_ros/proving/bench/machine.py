@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from udvla_ros.evaluation.bench.cost import Forward, Geometry, products
 from udvla_ros.model.replay import fastest
+from udvla_ros.proving.bench.cost import Forward, Geometry, products
 
 SIDE = 1536  # of the square matrices
 BYTES = 1 << 28
@@ -84,16 +83,3 @@ class PeakMemory:
             return None
         peak = next((line for line in lines if line.startswith("VmHWM")), None)
         return round(int(peak.split()[1]) / 1024, 1) if peak else None
-
-
-def name(device: torch.device) -> str:
-    """Return the device's name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model} ({platform.machine()} {platform.system()})"
-

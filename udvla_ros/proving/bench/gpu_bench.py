@@ -20,17 +20,17 @@ import numpy as np
 import torch
 
 from udvla_ros.decoding.interface import DecodeOptions
-from udvla_ros.evaluation.bench import machine
-from udvla_ros.evaluation.bench.decode_bench import Contender, _decoded, _equal, _policy, observations
-from udvla_ros.evaluation.bench.random_bundle import random_bundle
 from udvla_ros.evaluation.intervals import stage_percentiles
-from udvla_ros.evaluation.timer import Way, in_turn
+from udvla_ros.evaluation.timer import Way, device_name, in_turn
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.model.products import Rounded
 from udvla_ros.model.replay import fastest
 from udvla_ros.model.runtime import DTYPES, RuntimeOptions
 from udvla_ros.policy.policy import Policy
+from udvla_ros.proving.bench import machine
+from udvla_ros.proving.bench.decode_bench import Contender, _decoded, _equal, _policy, observations
+from udvla_ros.proving.bench.random_bundle import random_bundle
 from udvla_ros.training.corruption import corrupt
 from udvla_ros.training.objective import JD3PObjective
 from udvla_ros.training.optimizer import build_optimizers
@@ -255,7 +255,7 @@ def run(bench: Bench, say: Callable[[str], object] = print) -> dict[str, Any]:
     """Run the sections that there is time for; return the report."""
     cuda = bench.device.type == "cuda"
     report: dict[str, Any] = {
-        "device": machine.name(bench.device), "torch": torch.__version__, "cuda": torch.version.cuda if cuda else None,
+        "device": device_name(bench.device), "torch": torch.__version__, "cuda": torch.version.cuda if cuda else None,
         "capability": ".".join(map(str, torch.cuda.get_device_capability(bench.device))) if cuda else None,
         "backbone": bench.backbone, "layout": bench.layout, "repeat": bench.repeat, "bundle": bench.bundle,
         "options": dataclasses.asdict(RuntimeOptions().on(bench.device)),

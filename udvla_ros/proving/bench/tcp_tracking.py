@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from udvla_ros.evaluation.bench.safety_bench import named
 from udvla_ros.motion.action_space import TcpDeltaSpace
 from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.plan import Plan
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.stitch import StitchOptions
 from udvla_ros.motion.trajectory import Trajectory
+from udvla_ros.proving.bench.safety_bench import named
 
 DT = 0.05  # s of a step
 SCALE = np.array([0.05] * 3 + [0.5] * 3)  # m and rad of an action of 1

@@ -2,7 +2,7 @@
 
 A made-up policy wanders between random goals in steps at 10 Hz, its chunks arriving ``latency`` after what they
 were computed from. Three ways of joining its chunks are compared by the jerk at their seams, in the command and
-in an arm that follows it with a lag: this package's and two careless ones (:mod:`udvla_ros.evaluation.bench.seams`).
+in an arm that follows it with a lag: this package's and two careless ones (:mod:`udvla_ros.proving.bench.seams`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from udvla_ros.evaluation.bench.seams import TICK, Trace, careless, followed, seam_jerk
 from udvla_ros.motion.action_space import TcpDeltaSpace
 from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.errors import UnreachableTarget
@@ -21,6 +20,7 @@ from udvla_ros.motion.plan import Plan
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.stitch import StitchOptions
 from udvla_ros.motion.trajectory import Trajectory
+from udvla_ros.proving.bench.seams import TICK, Trace, careless, followed, seam_jerk
 
 DT, STEPS = 0.1, 8  # s between points, points of a chunk
 PACE = 0.3  # part of the TCP speed limit at which the policy goes, if not told otherwise

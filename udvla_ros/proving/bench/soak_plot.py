@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from udvla_ros.evaluation.bench.soak import MIB, SETTLED, Record
+from udvla_ros.proving.bench.soak import MIB, SETTLED, Record
 
 WINDOWS = 60  # pieces of the run whose percentiles are drawn
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from udvla_ros.decoding.interface import DecodeOptions
-from udvla_ros.evaluation.bench import cost, machine
-from udvla_ros.evaluation.bench.cost import Geometry
-from udvla_ros.evaluation.bench.public_loop import NAME as PUBLIC_LOOP
-from udvla_ros.evaluation.intervals import stage_percentiles
+from udvla_ros.evaluation.timer import Way, slots_of, stages
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.policy.policy import Policy
+from udvla_ros.proving.bench import cost, machine
+from udvla_ros.proving.bench.cost import Geometry
+from udvla_ros.proving.bench.public_loop import NAME as PUBLIC_LOOP
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Row:
         slots: tokens of one suffix that are decoded, images and action (the published tokens per second
             count these).
         slots_per_second: of the median denoising alone, as published; ``chunks_per_second`` of the median total.
-        gflops, gbytes: counted per chunk by :mod:`udvla_ros.evaluation.bench.cost`; None where the model decides them.
+        gflops, gbytes: counted per chunk by :mod:`udvla_ros.proving.bench.cost`; None where the model decides them.
         flops_share, bandwidth_share: of the machine's measured product and copy, by the median decode.
         peak_memory_mib: of the process (or GPU) during its first chunk, weights included.
     """
@@ -95,16 +95,7 @@ class Report:
 
 
 def row_of(name: str, options: DecodeOptions, chunks: Sequence, cold_ms: float, policy: Policy) -> Row:
-    layout = policy.config.layout
-    timings = []
-    for chunk in chunks:
-        times = dict(chunk.timings_ms)
-        times["decode"] = times["prefill"] + times["denoise"]
-        times["ready"] = times.pop("action_ready", times["total"]) - times["total"] + times["denoise"]
-        timings.append(times)
-    times = stage_percentiles(timings)
-    action = layout.action_slots + 1
-    slots = action if options.foresight == "off" else layout.suffix_length
+    times, slots = stages(chunks), slots_of(Way(policy, options))
     kind = policy.bundle.backbone.kind
     return Row(
         name, options.decoder, options.steps,

@@ -12,10 +12,10 @@ import yaml
 from transformers import Emu3VQVAE
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.evaluation.bench.cost import Geometry
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.model.checkpoint import ActionConvention, Bundle, BundleConfig
 from udvla_ros.model.runtime import DTYPES
+from udvla_ros.proving.bench.cost import Geometry
 from udvla_ros.resources import find
 from udvla_ros.tokens.action import FastTokenizer
 from udvla_ros.tokens.layout import Layout, View, Vocabulary

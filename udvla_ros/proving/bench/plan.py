@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from udvla_ros.decoding.interface import DecodeOptions
-from udvla_ros.evaluation.bench.cost import Forward, Geometry, cost, forwards
 from udvla_ros.model.attention import attention_kind
+from udvla_ros.proving.bench.cost import Forward, Geometry, cost, forwards
 from udvla_ros.tokens.layout import Layout
 
 PRODUCTS, COPIES = 0.6, 0.8  # shares of the peaks that are taken as reached

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 from udvla_ros.decoding.interface import Decoded, DecodeOptions
-from udvla_ros.evaluation.bench import machine
-from udvla_ros.evaluation.bench.decode_rows import Report, counted, matmul_share, ratio_of, row_of
-from udvla_ros.evaluation.bench.public_loop import NAME as PUBLIC_LOOP
-from udvla_ros.evaluation.bench.public_loop import PublicLoop
-from udvla_ros.evaluation.timer import Way, in_turn
+from udvla_ros.evaluation.timer import Way, device_name, in_turn
 from udvla_ros.model.attention import attention_kind
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.model.runtime import RuntimeOptions
 from udvla_ros.policy.policy import Observation, Policy
+from udvla_ros.proving.bench import machine
+from udvla_ros.proving.bench.decode_rows import Report, counted, matmul_share, ratio_of, row_of
+from udvla_ros.proving.bench.public_loop import NAME as PUBLIC_LOOP
+from udvla_ros.proving.bench.public_loop import PublicLoop
 from udvla_ros.tokens.layout import Prefix
 
 OBSERVATIONS = 8  # different ones, used in turn
@@ -134,7 +134,7 @@ def measure(
     report = Report(
         policy.config.name, policy.hash, "random" if random_weights else "bundle", policy.config.attention,
         bundle.backbone.shape.parameters, layout.prefix_length, layout.suffix_length,
-        str(device), torch.get_num_threads(), machine.name(device), torch.__version__, repeat,
+        str(device), torch.get_num_threads(), device_name(device), torch.__version__, repeat,
         dataclasses.asdict(bundle.backbone.runtime),
     )  # fmt: skip
     policies = {c.name: _policy(policy, c) for c in contenders}
