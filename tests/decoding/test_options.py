@@ -149,7 +149,7 @@ def test_remasking_revises_tokens():
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [({"remask": 1.0}, "remask is 1.0"), ({"remask": -0.1}, "remask"), ({"remask": float("nan")}, "remask is nan")],
-)  # fmt: skip
+)
 def test_wrong_options_are_named(wrong, named):
     with pytest.raises(ConfigError, match=named):
         DecodeOptions(**wrong)

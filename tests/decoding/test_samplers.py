@@ -200,9 +200,14 @@ def test_entropy_bound_by_its_definition(row, bound):
 # -- temperatures --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("steps", "sampler", "expected"), [
-    (4, "annealed", [2.0, 1.5, 1.0, 0.5]), (2, "annealed", [2.0, 1.0]), (4, "exact", [2.0] * 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("steps", "sampler", "expected"),
+    [
+        (4, "annealed", [2.0, 1.5, 1.0, 0.5]),
+        (2, "annealed", [2.0, 1.0]),
+        (4, "exact", [2.0] * 4),
+    ],
+)
 def test_tokens_are_drawn_at_the_temperature_of_their_own_schedule(steps, sampler, expected):
     options = DecodeOptions(steps=8, action_steps=steps, sampler=sampler, temperature=2.0)
     assert [step.token_temperature for step in schedule_of(options, steps)] == expected

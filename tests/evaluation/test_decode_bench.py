@@ -70,12 +70,17 @@ def test_ratio_is_of_medians_and_tokens_were_compared(report):
 
 def test_every_decoder_has_its_row_and_every_pair_its_ratio(every):
     rows = {row.name: row for row in every.rows}
-    assert list(rows) == ["jd3p", "jd3p_uncached", "public_loop", "autoregressive", "jacobi", "independent",
-                          "plain", "options"]  # fmt: skip
+    assert " ".join(rows) == "jd3p jd3p_uncached public_loop autoregressive jacobi independent plain options"
     assert set(every.ratios) == {
-        "cached_vs_uncached", "jd3p_vs_public_loop", "jd3p_vs_ar", "jacobi_vs_ar", "options_vs_plain", "options_vs_ar",
-        "action_ready_vs_ar", "matmul_share",
-    }  # fmt: skip
+        "cached_vs_uncached",
+        "jd3p_vs_public_loop",
+        "jd3p_vs_ar",
+        "jacobi_vs_ar",
+        "options_vs_plain",
+        "options_vs_ar",
+        "action_ready_vs_ar",
+        "matmul_share",
+    }
     assert {rows[name].attention for name in ("autoregressive", "jacobi")} == {"causal"}
     assert {rows[name].attention for name in ("jd3p", "public_loop")} == {"hybrid"}
     assert every.ratios["jacobi_vs_ar"].same_tokens is True
@@ -145,8 +150,9 @@ def test_public_loop_takes_the_most_probable_tokens_when_cold():
 def test_public_loop_makes_zeros_of_what_does_not_decode():
     bundle = tiny.bundle()
     loop = PublicLoop(bundle)
-    zeros = [loop(tiny.prefix([[1]], seed), DecodeOptions(decoder="public_loop", steps=4), 0).actions[0]
-             for seed in range(8)]  # fmt: skip
+    zeros = [
+        loop(tiny.prefix([[1]], seed), DecodeOptions(decoder="public_loop", steps=4), 0).actions[0] for seed in range(8)
+    ]
     assert loop.malformed > 0
     assert zeros.count(loop.zeros) >= loop.malformed
     warm = DecodeOptions(decoder="public_loop", steps=4, temperature=1.0)
@@ -158,9 +164,16 @@ def test_public_loop_makes_zeros_of_what_does_not_decode():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"use_cache": False}, {"action_steps": 2}, {"steps": 2, "action_steps": 6}, {"foresight": "off"},
-     {"foresight": "sketch"}, {"decoder": "public_loop"}],
-)  # fmt: skip
+    [
+        {},
+        {"use_cache": False},
+        {"action_steps": 2},
+        {"steps": 2, "action_steps": 6},
+        {"foresight": "off"},
+        {"foresight": "sketch"},
+        {"decoder": "public_loop"},
+    ],
+)
 def test_forwards_that_are_counted_are_those_that_run(changes):
     options = DecodeOptions(**{"steps": 4, **changes})
     bundle = tiny.bundle(seed=1)
@@ -249,19 +262,46 @@ def test_plan_is_labelled_as_a_model(command, tmp_path, capsys):
 def test_command_writes_a_report_a_picture_and_says_random(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(random_bundle, "random_bundle", lambda *_, **__: tiny.bundle())
     file = tmp_path / "bench.json"
-    arguments = ["bench", "decode", "--backbone", "nano", "--repeat", "2", "--steps", "2", "--json", str(file),
-                 "--plain-steps", "3", "--option", "foresight=off", "--option", "action_steps=1"]  # fmt: skip
+    arguments = [
+        "bench",
+        "decode",
+        "--backbone",
+        "nano",
+        "--repeat",
+        "2",
+        "--steps",
+        "2",
+        "--json",
+        str(file),
+        "--plain-steps",
+        "3",
+        "--option",
+        "foresight=off",
+        "--option",
+        "action_steps=1",
+    ]
     assert cli.main(arguments) == 0
     values = json.loads(file.read_text())
     assert values["weights"] == "random"
     assert [row["name"] for row in values["rows"]] == [
-        "jd3p", "jd3p_uncached", "public_loop", "autoregressive", "jacobi", "plain", "options",
-    ]  # fmt: skip
+        "jd3p",
+        "jd3p_uncached",
+        "public_loop",
+        "autoregressive",
+        "jacobi",
+        "plain",
+        "options",
+    ]
     assert values["ratios"]["cached_vs_uncached"]["same_tokens"] is True
     assert {"decode", "chunk", "tokens"} <= set(values["ratios"]["jd3p_vs_public_loop"])
     assert values["runtime"] == {
-        "dtype": "float32", "weights": "float", "compile": "off", "graphs": True, "tf32": False, "threads": None,
-    }  # fmt: skip
+        "dtype": "float32",
+        "weights": "float",
+        "compile": "off",
+        "graphs": True,
+        "tf32": False,
+        "threads": None,
+    }
     assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
     assert "RANDOM WEIGHTS" in said
@@ -329,8 +369,10 @@ def test_small_decoder_over_a_published_sequence():
 def test_layouts_and_sizes_are_the_published_ones():
     lengths = {name: random_bundle.published_layout(name) for name in random_bundle.layouts() if name != "nano"}
     assert {name: (layout.image_tokens, layout.suffix_length) for name, layout in lengths.items()} == {
-        "calvin": (747, 817), "libero": (747, 817), "ur5e-256": (2070, 2135),
-    }  # fmt: skip
+        "calvin": (747, 817),
+        "libero": (747, 817),
+        "ur5e-256": (2070, 2135),
+    }
     millions = {name: round(random_bundle.geometry(name).parameters / 1e6) for name in ("base", "emu3-8b")}
     assert millions == {"base": 359, "emu3-8b": 8492}
 

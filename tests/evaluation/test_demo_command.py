@@ -12,9 +12,15 @@ from udvla_ros.cli import demo
 from udvla_ros.cli import main as cli
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (None, "no bundle at"), ("", "holds no config.json"), ("{", "is no bundle configuration"), ("[]", "is no bundle"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no bundle at"),
+        ("", "holds no config.json"),
+        ("{", "is no bundle configuration"),
+        ("[]", "is no bundle"),
+    ],
+)
 def test_no_bundle_is_one_line(tmp_path, capsys, content, said, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "bundle"

@@ -35,9 +35,21 @@ def evaluate(bundle, folder, *more):
 
 def test_a_report_of_all_tasks_and_the_swap(bundle, short, capsys):
     report = evaluate(
-        bundle, short, "--task", "all,swap", "--episodes", "2", "--seed", "9", "--latency-samples", "3",
-        "--steps", "2", "--dump", "pictures",
-    )  # fmt: skip
+        bundle,
+        short,
+        "--task",
+        "all,swap",
+        "--episodes",
+        "2",
+        "--seed",
+        "9",
+        "--latency-samples",
+        "3",
+        "--steps",
+        "2",
+        "--dump",
+        "pictures",
+    )
     assert set(report["tasks"]) == {"touch", "pick"}
     for section in report["tasks"].values():
         assert section["episodes"] == 2 and section["ci95"][0] <= section["rate"] <= section["ci95"][1]
@@ -86,11 +98,31 @@ def test_names_of_tasks():
 
 def test_every_knob_of_decoding_is_taken_and_told(bundle, short):
     report = evaluate(
-        bundle, short, "--task", "touch", "--episodes", "2", "--latency-samples", "1", "--steps", "4",
-        "--action-steps", "2", "--stop-when-ready", "--sampler", "exact", "--samples", "2", "--remask", "0.1",
+        bundle,
+        short,
+        "--task",
+        "touch",
+        "--episodes",
+        "2",
+        "--latency-samples",
+        "1",
+        "--steps",
+        "4",
+        "--action-steps",
+        "2",
+        "--stop-when-ready",
+        "--sampler",
+        "exact",
+        "--samples",
+        "2",
+        "--remask",
+        "0.1",
         "--cut-unreachable",
-        "--schedule", "paper", "--confidence-threshold", "0.9",
-    )  # fmt: skip
+        "--schedule",
+        "paper",
+        "--confidence-threshold",
+        "0.9",
+    )
     wanted = {"steps": 4, "action_steps": 2, "stop_when_ready": True, "sampler": "exact", "samples": 2, "remask": 0.1}
     assert report["options"]["decoding"].items() >= wanted.items()
     assert report["options"]["cut_unreachable"], "as the loop was run, not as it was asked for"

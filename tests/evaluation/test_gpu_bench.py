@@ -19,9 +19,17 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_bench, "random_bundle", lambda *_, **__: tiny.bundle())
     monkeypatch.setattr(gpu_bench, "STEPS", (2,))
     return [
-        "bench", "gpu", "--device", "cpu", "--bundle", str(tiny.saved(tmp_path / "bundle")), "--repeat", "2",
-        "--json", str(tmp_path / "gpu.json"),
-    ]  # fmt: skip
+        "bench",
+        "gpu",
+        "--device",
+        "cpu",
+        "--bundle",
+        str(tiny.saved(tmp_path / "bundle")),
+        "--repeat",
+        "2",
+        "--json",
+        str(tmp_path / "gpu.json"),
+    ]
 
 
 def test_every_section_runs_and_the_page_shows_it(small, tmp_path, monkeypatch):

@@ -7,9 +7,13 @@ import pytest
 from udvla_ros.evaluation.mode_bands import COLOURS, ModeChange, bands, picture, seconds_in, strip
 
 CHANGES = [
-    ModeChange(9.0, "HOLD", "reset"), ModeChange(10.0, "POLICY", "engaged"), ModeChange(12.0, "TELEOP", "took over"),
-    ModeChange(13.5, "POLICY", "engaged"), ModeChange(15.0, "POLICY", "said again"), ModeChange(20.0, "STOPPED", "end"),
-]  # fmt: skip
+    ModeChange(9.0, "HOLD", "reset"),
+    ModeChange(10.0, "POLICY", "engaged"),
+    ModeChange(12.0, "TELEOP", "took over"),
+    ModeChange(13.5, "POLICY", "engaged"),
+    ModeChange(15.0, "POLICY", "said again"),
+    ModeChange(20.0, "STOPPED", "end"),
+]
 
 
 def test_bands_are_cut_to_the_episode_and_a_mode_said_twice_is_one():

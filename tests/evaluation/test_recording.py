@@ -26,10 +26,17 @@ def record():
             made.film.add(camera, BEGAN + k / 12, picture(BEGAN + k / 12, camera))
     for k in range(5):
         stamp = BEGAN + 0.25 + 0.5 * k
-        made.chunks.append({
-            "stamp": stamp, "horizon": 0.8, "dt": 0.1, "cold_start_ms": 900.0, "bundle": "toy", "bundle_hash": "ab",
-            "timings_ms": {"total": 100.0 + k},
-        })  # fmt: skip
+        made.chunks.append(
+            {
+                "stamp": stamp,
+                "horizon": 0.8,
+                "dt": 0.1,
+                "cold_start_ms": 900.0,
+                "bundle": "toy",
+                "bundle_hash": "ab",
+                "timings_ms": {"total": 100.0 + k},
+            }
+        )
         for camera in ("front", "wrist"):
             made.predict(camera, stamp + 0.8, stamp + 0.1, np.full((32, 32, 3), 200 + k, np.uint8))
     made.success, made.reason, made.steps, made.seconds, made.ended = True, "done", 17, 1.7, BEGAN + 2.0

@@ -18,12 +18,18 @@ def reports(tmp_path, monkeypatch):
     (tmp_path / "table.json").write_text(json.dumps(told))
     part = {"episodes": 2, "successes": 1, "rate": 0.5, "ci95": [0.1, 0.9], "mean_steps": 20.0}
     plain = {
-        "suite": "tabletop", "tasks": {"touch": part}, "bundle": {"name": "nano", "hash": "f" * 64}, "options": {},
-        "latency_ms": {"total": {"p50": 10.0, "p95": 12.0, "p99": 12.0}}, "command": "udvla eval --task touch",
+        "suite": "tabletop",
+        "tasks": {"touch": part},
+        "bundle": {"name": "nano", "hash": "f" * 64},
+        "options": {},
+        "latency_ms": {"total": {"p50": 10.0, "p95": 12.0, "p99": 12.0}},
+        "command": "udvla eval --task touch",
         "episodes": [{"task": "touch", "success": True}, {"task": "touch", "success": False}],
-        "swap": {"words": {"count": 3, "right": 3, "rate": 1.0, "ci95": [0.44, 1.0]},
-                 "scenes": {"count": 1, "followed": 1, "rate": 1.0, "ci95": [0.2, 1.0]}},
-    }  # fmt: skip
+        "swap": {
+            "words": {"count": 3, "right": 3, "rate": 1.0, "ci95": [0.44, 1.0]},
+            "scenes": {"count": 1, "followed": 1, "rate": 1.0, "ci95": [0.2, 1.0]},
+        },
+    }
     (tmp_path / "plain.json").write_text(json.dumps(plain))
     return tmp_path
 

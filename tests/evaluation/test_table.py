@@ -22,8 +22,10 @@ def test_every_row_plays_the_same_scenes_with_the_same_sentences(tmp_path):
     runs, _ = measured(spec(), lambda *_: True, tmp_path)
     kept = [
         [(e["task"], e["seed"], e["instruction"], e["condition"]) for e in runs[row][seed][task]]
-        for task in TASKS for row in "ab" for seed in (0, 1)
-    ]  # fmt: skip
+        for task in TASKS
+        for row in "ab"
+        for seed in (0, 1)
+    ]
     assert kept[0] == kept[1] == kept[2] == kept[3] and kept[4] == kept[7]
     assert [key[1] for key in kept[0]] == list(range(1_000_000, 1_000_020))
 
@@ -79,8 +81,11 @@ def test_rows_of_other_scenes_are_no_pairs(tmp_path):
 
 
 def test_other_words_and_conditions_are_paired_by_scene(tmp_path):
-    rows = [{"name": "plain", "bundle": "x"}, {"name": "words", "bundle": "x", "held_out": True},
-            {"name": "dark", "bundle": "x", "condition": "light"}]  # fmt: skip
+    rows = [
+        {"name": "plain", "bundle": "x"},
+        {"name": "words", "bundle": "x", "held_out": True},
+        {"name": "dark", "bundle": "x", "condition": "light"},
+    ]
     made = table_spec.parse({"title": "T", "reference": "plain", "rows": rows}, "t", "t.yaml")
     runs, _ = measured(made, lambda row, seed, task, i: row == "plain" or i % 2, tmp_path)
     assert {e["instruction"] for e in runs["words"][0]["touch"]}.isdisjoint(
@@ -220,9 +225,17 @@ def test_the_markdown_is_a_table_with_every_number_in_its_place(tmp_path):
     told = result(spec(), first((16, 19)), tmp_path, timings(a=100.0, b=2000.0))
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table_text.markdown(told).splitlines()]
     assert lines[0] == [
-        "", "touch", "pick", "all tasks", "by training seed", "against a, points", "tokens/s", "chunk p50, ms",
-        "p95, ms", "forwards",
-    ]  # fmt: skip
+        "",
+        "touch",
+        "pick",
+        "all tasks",
+        "by training seed",
+        "against a, points",
+        "tokens/s",
+        "chunk p50, ms",
+        "p95, ms",
+        "forwards",
+    ]
     assert len({len(line) for line in lines}) == 1 and set("".join(lines[1])) == {"-", ":"}
     a, b = lines[2:]
     low, high = wilson(32, 40)

@@ -44,9 +44,9 @@ def short(monkeypatch, folder):
 
 
 def table(*more):
-    return cli.main([
-        "eval", "table", "toys.yaml", "--episodes", "2", "--threads", "1", "--batch", "2", "--chunks", "3", *more
-    ])  # fmt: skip
+    return cli.main(
+        ["eval", "table", "toys.yaml", "--episodes", "2", "--threads", "1", "--batch", "2", "--chunks", "3", *more]
+    )
 
 
 def test_a_table_is_measured_drawn_and_gone_on_with(short, capsys, monkeypatch):

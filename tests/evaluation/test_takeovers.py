@@ -14,7 +14,7 @@ from udvla_ros.evaluation.takeovers import (
     strain,
     summarise,
     table,
-)  # fmt: skip
+)
 from udvla_ros.motion.robot import RobotDescription
 
 LIMITS = RobotDescription.load("ur5e_sim").limits

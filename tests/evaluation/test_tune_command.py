@@ -35,10 +35,28 @@ def short(monkeypatch, tmp_path):
 
 
 def tune(bundle, *more):
-    return cli.main([
-        "tune", "--bundle", str(bundle), "--moments", "3", "--seeds", "2", "--threads", "1", "--batch", "2",
-        "--grid", "denoise_steps=1,2", "--json", "r.json", "--output", "chosen.yaml", *more,
-    ])  # fmt: skip
+    return cli.main(
+        [
+            "tune",
+            "--bundle",
+            str(bundle),
+            "--moments",
+            "3",
+            "--seeds",
+            "2",
+            "--threads",
+            "1",
+            "--batch",
+            "2",
+            "--grid",
+            "denoise_steps=1,2",
+            "--json",
+            "r.json",
+            "--output",
+            "chosen.yaml",
+            *more,
+        ]
+    )
 
 
 def test_a_file_that_the_node_takes_a_picture_and_a_report(bundle, short, capsys, monkeypatch):
@@ -113,10 +131,21 @@ def noise_episode(seed):
 
     return Episode(
         {name: rng.integers(0, 256, (steps + 1, *size, 3), np.uint8) for name, size in sizes.items()},
-        zeros(steps, 8, 7), zeros(steps, 7), zeros(steps + 1, 6), zeros(steps + 1, 6), zeros(steps + 1),
-        zeros(steps + 1), zeros(steps + 1, 4, 4), zeros(steps + 1, 3, 7), "touch the red cube", "touch", "red",
-        seed, 0, -1,
-    )  # fmt: skip
+        zeros(steps, 8, 7),
+        zeros(steps, 7),
+        zeros(steps + 1, 6),
+        zeros(steps + 1, 6),
+        zeros(steps + 1),
+        zeros(steps + 1),
+        zeros(steps + 1, 4, 4),
+        zeros(steps + 1, 3, 7),
+        "touch the red cube",
+        "touch",
+        "red",
+        seed,
+        0,
+        -1,
+    )
 
 
 def test_moments_of_recorded_bags_are_pairs_of_looks(bundle, short):

@@ -45,9 +45,7 @@ def test_graphs_and_plain_forwards_draw_the_same(folder):
     nets = [loaded(folder, graphs=graphs) for graphs in (False, True)]
     assert nets[0].dtype == torch.bfloat16
     for seed in range(3):
-        one, two = (
-            JD3P(net, LATTICE)(tiny.prefix([[1, 2]]), DecodeOptions(temperature=1.0), seed) for net in nets
-        )
+        one, two = (JD3P(net, LATTICE)(tiny.prefix([[1, 2]]), DecodeOptions(temperature=1.0), seed) for net in nets)
         assert (one.visual == two.visual).all()
     assert nets[1].replay.forwards
     assert not nets[1].replay.said

@@ -82,9 +82,13 @@ def test_the_real_compiler_says_the_same():
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [({"dtype": "int4"}, "dtype is 'int4'"), ({"weights": "nf4"}, "weights"), ({"compile": "yes"}, "compile is 'yes'"),
-     ({"threads": 0}, "threads")],
-)  # fmt: skip
+    [
+        ({"dtype": "int4"}, "dtype is 'int4'"),
+        ({"weights": "nf4"}, "weights"),
+        ({"compile": "yes"}, "compile is 'yes'"),
+        ({"threads": 0}, "threads"),
+    ],
+)
 def test_wrong_options_are_named(wrong, named):
     with pytest.raises(ConfigError, match=named):
         RuntimeOptions(**wrong)

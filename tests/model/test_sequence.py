@@ -71,8 +71,9 @@ def test_one_sentence_needs_no_mask_for_images_and_action():
     parts = sequence.span(n, end).parts
     assert [p.bias for p in parts] == [None, None]
     assert [(p.keys.start, p.keys.stop) for p in parts] == [
-        (pads, n + net.layout.template.action_start), (pads, end),
-    ]  # fmt: skip
+        (pads, n + net.layout.template.action_start),
+        (pads, end),
+    ]
     assert [p.bias for p in sequence.span(tiny.TEXT_SLOTS, n).parts] == [None]
 
 

@@ -37,12 +37,16 @@ def test_names_are_the_published_ones(tmp_path):
     stored = load_file(tmp_path / weights.WEIGHTS)
     layer = "model.layers.1."
     assert {n.removeprefix(layer) for n in stored if n.startswith(layer)} == {
-        "input_layernorm.weight", "post_attention_layernorm.weight",
-        *(f"self_attn.{n}_proj.weight" for n in "qkvo"), *(f"mlp.{n}_proj.weight" for n in ("gate", "up", "down")),
-    }  # fmt: skip
+        "input_layernorm.weight",
+        "post_attention_layernorm.weight",
+        *(f"self_attn.{n}_proj.weight" for n in "qkvo"),
+        *(f"mlp.{n}_proj.weight" for n in ("gate", "up", "down")),
+    }
     assert {n for n in stored if "layers" not in n} == {
-        "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight",
-    }  # fmt: skip
+        "model.embed_tokens.weight",
+        "model.norm.weight",
+        "lm_head.weight",
+    }
     qkv = torch.cat([stored[f"{layer}self_attn.{n}_proj.weight"] for n in "qkv"])
     assert torch.equal(qkv, net.decoder.layers[1].qkv.weight)
 
@@ -53,9 +57,9 @@ def test_round_trip_in_one_file_or_several(tmp_path, limit, monkeypatch):
     net, other = tiny.backbone(seed=3), empty()
     weights.write(net.decoder, tmp_path, limit)
     weights.write(net.decoder, tmp_path, limit)  # over what was there
-    assert len(list(tmp_path.glob("*.safetensors"))) == (1 if limit > 4000 else len(
-        set(json.loads((tmp_path / weights.INDEX).read_text())["weight_map"].values())
-    ))  # fmt: skip
+    assert len(list(tmp_path.glob("*.safetensors"))) == (
+        1 if limit > 4000 else len(set(json.loads((tmp_path / weights.INDEX).read_text())["weight_map"].values()))
+    )
     weights.read(other.decoder, tmp_path, CPU, torch.float32)
     assert equal(net, other)
     assert all(p.requires_grad for p in other.decoder.parameters())

@@ -60,15 +60,21 @@ def with_frames(images: Drawn, states: Tensor, model: Backbone, masked: Tensor) 
     where = which.expand(masked.shape)
     confidence = logits.softmax(-1).gather(-1, where[..., None])[..., 0]
     return images._replace(
-        tokens=torch.cat([images.tokens, where], 1), confidence=torch.cat([images.confidence, confidence], 1),
+        tokens=torch.cat([images.tokens, where], 1),
+        confidence=torch.cat([images.confidence, confidence], 1),
         masked=torch.cat([images.masked, masked], 1),
-    )  # fmt: skip
+    )
 
 
 def draw_action(
-    logits: Tensor, committed: Tensor, lattice: Lattice, step: Step, generator: torch.Generator, entropies: bool,
+    logits: Tensor,
+    committed: Tensor,
+    lattice: Lattice,
+    step: Step,
+    generator: torch.Generator,
+    entropies: bool,
     behind: bool = False,
-) -> Drawn:  # fmt: skip
+) -> Drawn:
     """Draw an action sequence per sample, on the host; OPEN behind its EOA.
 
     Args:
@@ -101,9 +107,13 @@ def draw_action(
 
 
 def exact(
-    log_probs: Tensor, committed: np.ndarray, lattice: Lattice, temperature: float, generator: torch.Generator,
+    log_probs: Tensor,
+    committed: np.ndarray,
+    lattice: Lattice,
+    temperature: float,
+    generator: torch.Generator,
     passable: bool = False,
-) -> list[list[int]]:  # fmt: skip
+) -> list[list[int]]:
     """Draw from the model's distribution at ``temperature`` over well-formed sequences that keep what is committed."""
     if temperature <= 0:
         return perturbed(log_probs, committed, lattice, 0.0, generator, passable)
@@ -114,9 +124,13 @@ def exact(
 
 
 def perturbed(
-    log_probs: Tensor, committed: np.ndarray, lattice: Lattice, temperature: float, generator: torch.Generator,
+    log_probs: Tensor,
+    committed: np.ndarray,
+    lattice: Lattice,
+    temperature: float,
+    generator: torch.Generator,
     passable: bool = False,
-) -> list[list[int]]:  # fmt: skip
+) -> list[list[int]]:
     """Return the best sequences under Gumbel noise of that temperature on every code; at 0 the most probable ones."""
     if temperature > 0:
         log_probs = gumbel(log_probs.shape, generator, log_probs.device).mul_(temperature).add_(log_probs)

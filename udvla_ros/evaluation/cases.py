@@ -114,9 +114,7 @@ def swap_cases(scenes: int, seed: int, trial: Trial = PLAIN) -> list[Case]:
     return [make_case(s, Task("touch", colour), trial) for s in scene_seeds(scenes, seed) for colour in COLOURS]
 
 
-def demo_cases(
-    episodes: int, seed: int, kinds: Sequence[str] = ("touch", "pick"), trial: Trial = PLAIN
-) -> list[Case]:
+def demo_cases(episodes: int, seed: int, kinds: Sequence[str] = ("touch", "pick"), trial: Trial = PLAIN) -> list[Case]:
     """Return cases over all instructions: every kind with every colour, in turn."""
     tasks = {kind: tasks_of(kind) for kind in kinds}
     chosen = [(kinds[i % len(kinds)], i) for i in range(episodes)]

@@ -194,9 +194,14 @@ class Run:
         if reason == OUT_OF_TIME and self.refusals:
             reason = f"{OUT_OF_TIME}, with chunks refused ({', '.join(sorted(self.refusals))})"
         return Outcome(
-            self.case, self.judge.succeeded, reason, self.steps, dict(self.refusals),
-            getattr(self.judge, "approached", None), self.trace,
-        )  # fmt: skip
+            self.case,
+            self.judge.succeeded,
+            reason,
+            self.steps,
+            dict(self.refusals),
+            getattr(self.judge, "approached", None),
+            self.trace,
+        )
 
 
 class ClosedLoop:

@@ -11,8 +11,11 @@ import numpy as np
 from udvla_ros.evaluation import pictures
 
 COLOURS = {  # RGB
-    "POLICY": (46, 125, 50), "TELEOP": (230, 126, 0), "HOLD": (144, 164, 174), "STOPPED": (198, 40, 40),
-}  # fmt: skip
+    "POLICY": (46, 125, 50),
+    "TELEOP": (230, 126, 0),
+    "HOLD": (144, 164, 174),
+    "STOPPED": (198, 40, 40),
+}
 UNKNOWN = (200, 200, 200)
 WIDTH, HEIGHT, MARGIN = 900, 34, 8  # px
 LABEL = 60  # px from which on a band carries its name
@@ -39,8 +42,11 @@ class Band:
     def as_dict(self) -> dict[str, object]:
         """Return it as a report lists it."""
         return {
-            "mode": self.mode, "from_s": round(self.begin, 2), "to_s": round(self.end, 2), "reason": self.reason,
-        }  # fmt: skip
+            "mode": self.mode,
+            "from_s": round(self.begin, 2),
+            "to_s": round(self.end, 2),
+            "reason": self.reason,
+        }
 
 
 def bands(changes: Sequence[ModeChange], began: float, ended: float) -> list[Band]:

@@ -56,10 +56,15 @@ class Paired:
     def as_dict(self) -> dict[str, Any]:
         """Return what a report holds."""
         return {
-            "pairs": self.count, "both": self.both, "only_first": self.first, "only_second": self.second,
-            "neither": self.neither, "difference": round(self.difference, 4),
-            "ci95": [round(value, 4) for value in self.interval()], "p": round(self.p_value(), 4),
-        }  # fmt: skip
+            "pairs": self.count,
+            "both": self.both,
+            "only_first": self.first,
+            "only_second": self.second,
+            "neither": self.neither,
+            "difference": round(self.difference, 4),
+            "ci95": [round(value, 4) for value in self.interval()],
+            "p": round(self.p_value(), 4),
+        }
 
 
 def pair(first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]) -> Paired:

@@ -131,9 +131,15 @@ def video_frame(
     """
     now, future = views(seen, cameras, sizes, scale), views(predicted, cameras, sizes, scale)
     width = now.shape[1]
-    frame = stacked([
-        text_band("now", width), now, text_band("predicted", width), future, text_band(text, width),
-    ])  # fmt: skip
+    frame = stacked(
+        [
+            text_band("now", width),
+            now,
+            text_band("predicted", width),
+            future,
+            text_band(text, width),
+        ]
+    )
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
 

@@ -113,12 +113,17 @@ class EpisodeRecord:
     def as_dict(self) -> dict[str, Any]:
         """Return the episode as the report lists it."""
         return {
-            "seed": self.case.seed, "instruction": self.case.instruction,
-            "task": f"{self.case.task.kind}/{self.case.task.colour}", "success": self.success,
-            "reason": self.reason, "steps": self.steps, "seconds": round(self.seconds, 2),
-            "chunks": len(self.chunks), "modes": [band.as_dict() for band in self.bands()],
+            "seed": self.case.seed,
+            "instruction": self.case.instruction,
+            "task": f"{self.case.task.kind}/{self.case.task.colour}",
+            "success": self.success,
+            "reason": self.reason,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 2),
+            "chunks": len(self.chunks),
+            "modes": [band.as_dict() for band in self.bands()],
             **({"bag": self.bag} if self.bag else {}),
-        }  # fmt: skip
+        }
 
 
 def demo_report(records: Sequence[EpisodeRecord], violations: int | None, command: str) -> dict[str, Any]:
@@ -136,8 +141,10 @@ def demo_report(records: Sequence[EpisodeRecord], violations: int | None, comman
     for kind in dict.fromkeys(record.case.task.kind for record in records):
         good = [record.success for record in records if record.case.task.kind == kind]
         by_kind[kind] = {
-            "episodes": len(good), "successes": sum(good), **rate_with_interval(sum(good), len(good)),
-        }  # fmt: skip
+            "episodes": len(good),
+            "successes": sum(good),
+            **rate_with_interval(sum(good), len(good)),
+        }
     interval = rate_with_interval(successes, len(records))
     return {
         "episodes": [record.as_dict() for record in records],
@@ -176,8 +183,10 @@ def sheet_rows(records: Sequence[EpisodeRecord], most: int = 24) -> list[picture
         for index in chosen:
             stamp, prediction = moments[index]
             verdict = "succeeded" if record.success else "failed"
-            text = f'"{record.case.instruction}" after {stamp - record.began:.1f} s; predicted and came: ' \
-                   f"{prediction.due - stamp:.1f} s later ({verdict})"  # fmt: skip
+            text = (
+                f'"{record.case.instruction}" after {stamp - record.began:.1f} s; predicted and came: '
+                f"{prediction.due - stamp:.1f} s later ({verdict})"
+            )
             rows.append(pictures.Row(text, record.film.at(stamp), prediction.images, record.film.at(prediction.due)))
     return rows[:most]
 

@@ -187,10 +187,15 @@ def episode(kind: str, outcome: Outcome) -> dict[str, Any]:
     """Return one episode as reports list it; :mod:`udvla_ros.evaluation.paired` finds its like by the first four."""
     case = outcome.case
     return {
-        "task": kind, "seed": case.seed, "instruction": case.instruction, "condition": case.condition,
-        "success": bool(outcome.success), "reason": outcome.reason, "steps": outcome.steps,
+        "task": kind,
+        "seed": case.seed,
+        "instruction": case.instruction,
+        "condition": case.condition,
+        "success": bool(outcome.success),
+        "reason": outcome.reason,
+        "steps": outcome.steps,
         "refused_chunks": outcome.refusals,
-    }  # fmt: skip
+    }
 
 
 def identity(policy: Any) -> dict[str, str]:

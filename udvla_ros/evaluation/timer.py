@@ -88,4 +88,3 @@ def device_name(device: torch.device) -> str:
         lines = []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     return f"{model} ({platform.machine()} {platform.system()})"
-

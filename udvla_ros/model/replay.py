@@ -61,8 +61,10 @@ class Replay:
                 _check(decoder(ids, span, buffer), [fast(ids, span, buffer) for _ in range(3)][-1])
                 ways["compiled"] = fast
         except Exception as error:  # whatever the compiler or the driver lacks: an operator, a compiler, memory
-            self._say(f"{word} run without {'a graph' if len(ways) == 1 and graphs else 'the compiler'}: "
-                      f"{' '.join(str(error).split())[:200]}")  # fmt: skip
+            self._say(
+                f"{word} run without {'a graph' if len(ways) == 1 and graphs else 'the compiler'}: "
+                f"{' '.join(str(error).split())[:200]}"
+            )
         best = list(ways)[-1]
         if "compiled" in ways and compile == "auto":
             times = {name: fastest(partial(way, ids, span, buffer), buffer.device) for name, way in ways.items()}
@@ -85,9 +87,13 @@ class Graph:
 
     def __init__(self, forward: Forward, ids: Tensor, span: Span, buffer: Tensor) -> None:
         self.ids, self.given = ids.clone(), span
-        self.span = Span(span.first, span.last, span.cos.clone(), span.sin.clone(), tuple(
-            Part(p.rows, p.keys, None if p.bias is None else p.bias.clone()) for p in span.parts
-        ))  # fmt: skip
+        self.span = Span(
+            span.first,
+            span.last,
+            span.cos.clone(),
+            span.sin.clone(),
+            tuple(Part(p.rows, p.keys, None if p.bias is None else p.bias.clone()) for p in span.parts),
+        )
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):

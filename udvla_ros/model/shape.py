@@ -13,9 +13,14 @@ SILENT = frozenset({
     "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "use_cache", "model_type", "architectures",
     "torch_dtype", "dtype", "transformers_version", "pretraining_tp", "boi_token_id", "eoi_token_id", "img_token_id",
     "eof_token_id", "eol_token_id", "image_area", "auto_map", "_name_or_path",
-})  # fmt: skip
-FIXED = {"hidden_act": ("silu",), "tie_word_embeddings": (False,), "rope_scaling": (None,), "attention_bias": (False,),
-         "mlp_bias": (False,)}  # fmt: skip
+})  # fmt: skip  # a list of words
+FIXED = {
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "rope_scaling": None,
+    "attention_bias": False,
+    "mlp_bias": False,
+}
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,8 @@ class Shape:
             raise BundleError(f"backbone has rope_type '{rope['rope_type']}'; only the default one is known")
         values = {**({"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}), **values}
         for name, known in FIXED.items():
-            if name in values and values[name] not in known:
-                raise BundleError(f"backbone has {name} {values[name]!r}; this decoder knows only {known[0]!r}")
+            if values.get(name, known) != known:
+                raise BundleError(f"backbone has {name} {values[name]!r}; this decoder knows only {known!r}")
         types = {field.name: field.type for field in fields(cls)}
         chosen: dict[str, Any] = {}
         for name, value in values.items():

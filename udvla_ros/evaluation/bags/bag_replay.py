@@ -29,9 +29,7 @@ AROUND = 1.0  # s of commands about an observation
 VERDICTS = ("equal", "different", "skipped")
 
 
-def replay(
-    folder: str | Path, bundle: str, robot: str = "", device: str = "cpu", threads: int = 0
-) -> dict[str, Any]:
+def replay(folder: str | Path, bundle: str, robot: str = "", device: str = "cpu", threads: int = 0) -> dict[str, Any]:
     """Return the report of one episode: per chunk whether it is equal, and how far apart it is.
 
     Args:
@@ -99,9 +97,15 @@ def _rows(episode: RecordedEpisode, policy: Policy) -> Iterator[dict[str, Any]]:
     number = -1
     for told in episode.chunks:
         row: dict[str, Any] = {
-            "chunk": told["chunk"], "at": told["stamp"] - episode.bag.start * 1e-9, "verdict": "skipped",
-            "reason": "", "largest": None, "command_apart": None, "pictures": 0, "pictures_equal": 0,
-        }  # fmt: skip
+            "chunk": told["chunk"],
+            "at": told["stamp"] - episode.bag.start * 1e-9,
+            "verdict": "skipped",
+            "reason": "",
+            "largest": None,
+            "command_apart": None,
+            "pictures": 0,
+            "pictures_equal": 0,
+        }
         try:
             continued = bool(told.get("statistics", {}).get("continued"))
             if continued and (previous is None or told["chunk"] != number + 1):
@@ -109,8 +113,9 @@ def _rows(episode: RecordedEpisode, policy: Policy) -> Iterator[dict[str, Any]]:
             sent = _sent(episode, told["stamp"])
             observation = Observation(
                 {name: _image(images, name, stamp) for name, stamp in told["image_stamps"].items()},
-                told["instruction"], told["stamp"],
-            )  # fmt: skip
+                told["instruction"],
+                told["stamp"],
+            )
             commanded, row["command_apart"] = _commanded(episode, told)
             chunk = policy.infer(
                 observation, _options(told["options"]), told["seed"], previous=previous if continued else None
@@ -164,9 +169,11 @@ def _commanded(episode: RecordedEpisode, told: Mapping[str, Any]) -> tuple[np.nd
 
 
 def _compare_pictures(
-    row: dict[str, Any], predicted: Mapping[str, np.ndarray],
-    futures: Mapping[str, list[tuple[float, float, np.ndarray]]], due: float,
-) -> None:  # fmt: skip
+    row: dict[str, Any],
+    predicted: Mapping[str, np.ndarray],
+    futures: Mapping[str, list[tuple[float, float, np.ndarray]]],
+    due: float,
+) -> None:
     for name, image in predicted.items():
         for stamp, _, recorded in futures.get(name, ()):
             if abs(stamp - due) <= SAME_STAMP:

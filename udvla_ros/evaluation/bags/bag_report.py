@@ -40,9 +40,17 @@ def _page(episode: RecordedEpisode) -> Figure:
     figure = Figure(figsize=(15, 17.5))
     FigureCanvasAgg(figure)
     grid = GridSpec(
-        6, 2, figure, height_ratios=[5.2, 0.5, 2.2, 2.2, 1.6, 1.6], hspace=0.34, wspace=0.12,
-        left=0.055, right=0.985, top=0.945, bottom=0.035,
-    )  # fmt: skip
+        6,
+        2,
+        figure,
+        height_ratios=[5.2, 0.5, 2.2, 2.2, 1.6, 1.6],
+        hspace=0.34,
+        wspace=0.12,
+        left=0.055,
+        right=0.985,
+        top=0.945,
+        bottom=0.035,
+    )
     figure.suptitle(_title(episode), x=0.055, y=0.985, ha="left", fontsize=13)
     _pictures(figure, grid, episode)
     _modes(figure.add_subplot(grid[1, :]), episode)
@@ -109,9 +117,10 @@ def _moments(episode: RecordedEpisode) -> list[tuple[float, float | None]]:
     chunks = [
         (float(c["stamp"]), float(c["stamp"]) + float(c["horizon"]))
         for c in episode.chunks
-        if "horizon" in c and np.abs(stamps - c["stamp"]).min() <= SAME_TIME
+        if "horizon" in c
+        and np.abs(stamps - c["stamp"]).min() <= SAME_TIME
         and np.abs(stamps - c["stamp"] - c["horizon"]).min() <= SAME_TIME
-    ]  # fmt: skip
+    ]
     if chunks:
         picks = np.unique(np.linspace(0, len(chunks) - 1, MOMENTS).round().astype(int))
         return [chunks[k] for k in picks]
@@ -124,9 +133,7 @@ def _needed(stamps: np.ndarray, moments: list[tuple[float, float | None]]) -> np
     return np.array([stamps[np.abs(stamps - time_).argmin()] for time_ in times])
 
 
-def _foreseen(
-    episode: RecordedEpisode, cameras: list[str], dues: list[float]
-) -> dict[float, dict[str, np.ndarray]]:
+def _foreseen(episode: RecordedEpisode, cameras: list[str], dues: list[float]) -> dict[float, dict[str, np.ndarray]]:
     """Return predicted pictures by the time they are pictures of, and camera."""
     found: dict[float, dict[str, np.ndarray]] = {due: {} for due in dues}
     for name in cameras:

@@ -46,12 +46,15 @@ def paired(
 def _flat(tasks: Episodes, seed: int, wanted: str, same_words: bool) -> list[dict[str, Any]]:
     return [
         {
-            "task": f"{task}, training seed {seed}", "seed": episode["seed"], "success": episode["success"],
+            "task": f"{task}, training seed {seed}",
+            "seed": episode["seed"],
+            "success": episode["success"],
             **({name: episode[name] for name in ("instruction", "condition")} if same_words else {}),
         }
-        for task, episodes in tasks.items() if wanted in (ALL, task)
+        for task, episodes in tasks.items()
+        if wanted in (ALL, task)
         for episode in episodes
-    ]  # fmt: skip
+    ]
 
 
 def difference(table: TableSpec, measured: Measured, than: str, name: str, task: str = ALL) -> Paired | None:
@@ -91,26 +94,42 @@ def summarise(
     else:
         notes += [
             f"row '{row['name']}' is not compared: it has no training seed in common with '{table.reference}'"
-            for row in rows if row["name"] != table.reference and row["against"] is None
-        ]  # fmt: skip
+            for row in rows
+            if row["name"] != table.reference and row["against"] is None
+        ]
     return {
-        "table": table.name, "title": table.title, "source": table.source, "reference": table.reference,
-        "sweep": table.sweep, "tasks": list(tasks), "protocol": asdict(protocol), "rows": rows,
-        "timing": dict(timing["how"]) if timing else None, "notes": notes,
-    }  # fmt: skip
+        "table": table.name,
+        "title": table.title,
+        "source": table.source,
+        "reference": table.reference,
+        "sweep": table.sweep,
+        "tasks": list(tasks),
+        "protocol": asdict(protocol),
+        "rows": rows,
+        "timing": dict(timing["how"]) if timing else None,
+        "notes": notes,
+    }
 
 
 def _row(
-    table: TableSpec, row: Row, tasks: Sequence[str], identities: Mapping[int, Identity], measured: Measured,
+    table: TableSpec,
+    row: Row,
+    tasks: Sequence[str],
+    identities: Mapping[int, Identity],
+    measured: Measured,
     timing: Mapping[str, Any] | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     runs = measured[row.name]
     pooled = {task: [e for run in runs.values() for e in run[task]] for task in tasks}
     return {
-        "name": row.name, "label": row.label, "point": list(row.point) if row.point else None, **asdict(row.trial),
+        "name": row.name,
+        "label": row.label,
+        "point": list(row.point) if row.point else None,
+        **asdict(row.trial),
         "bundles": {
             str(seed): {"folder": one.folder, "name": one.name, "hash": one.hash, "made_by": row.command(seed)}
-            for seed, one in identities.items() if seed in runs
+            for seed, one in identities.items()
+            if seed in runs
         },
         "decoding": asdict(next(iter(identities.values())).options),
         "success": rates(pooled),
@@ -126,7 +145,7 @@ def _row(
             for seed, run in runs.items()
         },
         "timing": timing["rows"].get(row.name) if timing else None,
-    }  # fmt: skip
+    }
 
 
 def _against(table: TableSpec, name: str, tasks: Sequence[str], measured: Measured) -> dict[str, Any] | None:

@@ -77,9 +77,13 @@ def _latencies(axes: Axes, rows: Sequence[Row]) -> None:
         axes.plot([times["p50"], times["p95"]], [place, place], color=LATENCY, lw=2)
         axes.plot(times["p50"], place, "o", color=LATENCY)
         axes.annotate(
-            f"{row['timing']['tokens_per_second']:,.0f} tokens/s", (times["p50"], place), (0, 6),
-            textcoords="offset points", ha="center", fontsize=7,
-        )  # fmt: skip
+            f"{row['timing']['tokens_per_second']:,.0f} tokens/s",
+            (times["p50"], place),
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+        )
     axes.set_title("chunk", fontsize=10)
     times = [row["timing"]["chunk_ms"] for row in rows if row["timing"]]
     low, high = min(t["p50"] for t in times), max(t["p95"] for t in times)
@@ -105,11 +109,16 @@ def _curve(result: Mapping[str, Any]) -> Figure:
         for part in parts:
             main = part == parts[-1]
             panels[0].errorbar(
-                values, [100 * row["success"][part]["rate"] for row in rows],
+                values,
+                [100 * row["success"][part]["rate"] for row in rows],
                 yerr=list(zip(*(_spread(row["success"][part]) for row in rows), strict=True)) if main else None,
-                fmt="o" + style, color=COLOURS[part], capsize=3, ms=5 if main else 3, lw=2 if main else 1,
+                fmt="o" + style,
+                color=COLOURS[part],
+                capsize=3,
+                ms=5 if main else 3,
+                lw=2 if main else 1,
                 label=told + ("all tasks" if part == ALL else part),
-            )  # fmt: skip
+            )
         if timed:
             timings = [(row["point"][1], row["timing"]["chunk_ms"]) for row in rows if row["timing"]]
             at = [value for value, _ in timings]

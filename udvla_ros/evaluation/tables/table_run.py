@@ -88,9 +88,16 @@ def _told(table: TableSpec, row: Row, reason: str) -> Exception:
 def name_of(task: str, row: Row, identity: Identity, protocol: Protocol) -> str:
     """Return the key of a task's episodes: rows of the same weights, options and scenes share them."""
     return key(
-        stage="episodes", task=task, hash=identity.hash, decoding=asdict(identity.options), **asdict(row.trial),
-        episodes=protocol.episodes, seed=protocol.seed, execute=protocol.execute, latency=protocol.latency,
-    )  # fmt: skip
+        stage="episodes",
+        task=task,
+        hash=identity.hash,
+        decoding=asdict(identity.options),
+        **asdict(row.trial),
+        episodes=protocol.episodes,
+        seed=protocol.seed,
+        execute=protocol.execute,
+        latency=protocol.latency,
+    )
 
 
 def measure(
@@ -120,9 +127,15 @@ def measure(
 
 
 def _fill(
-    store: Store, names: Mapping[str, str], row: Row, seed: int, identity: Identity, protocol: Protocol, bar: Any,
+    store: Store,
+    names: Mapping[str, str],
+    row: Row,
+    seed: int,
+    identity: Identity,
+    protocol: Protocol,
+    bar: Any,
     player: Callable[[Row, int, Identity, Protocol, ExitStack], Player],
-) -> None:  # fmt: skip
+) -> None:
     waiting = [task for task, name in names.items() if store.get(name) is None]
     if bar is not None:
         bar.update(protocol.episodes * (len(names) - len(waiting)))
@@ -141,10 +154,14 @@ def _fill(
 def _player(row: Row, seed: int, identity: Identity, protocol: Protocol, stack: ExitStack) -> Player:
     """Return what runs cases in closed loop, in this process or in several."""
     options = SuiteOptions(
-        identity.folder, protocol.device, protocol.threads, dict(row.decoding),
-        LoopOptions(protocol.execute, protocol.latency), min(protocol.batch, protocol.episodes), protocol.workers,
-    )  # fmt: skip
+        identity.folder,
+        protocol.device,
+        protocol.threads,
+        dict(row.decoding),
+        LoopOptions(protocol.execute, protocol.latency),
+        min(protocol.batch, protocol.episodes),
+        protocol.workers,
+    )
     if protocol.workers > 1:
         return lambda kind, cases, done: suite.run_parallel(options, kind, cases, done)
     return stack.enter_context(suite.Session(options)).run
-

@@ -125,9 +125,15 @@ def parse(values: Mapping[str, Any], name: str, source: str) -> TableSpec:
     if isinstance(tasks, str) or wrong:
         raise ConfigError(f"{source}: tasks is a list of {', '.join(KINDS)}, not {tasks if not wrong else wrong[0]}")
     table = TableSpec(
-        name, str(values["title"]), source, rows, str(values["reference"]), tuple(tasks), next(iter(swept), ""),
+        name,
+        str(values["title"]),
+        source,
+        rows,
+        str(values["reference"]),
+        tuple(tasks),
+        next(iter(swept), ""),
         tuple(str(claim) for claim in values.get("expect") or ()),
-    )  # fmt: skip
+    )
     table.row(table.reference)
     return table
 
@@ -150,11 +156,13 @@ def _row(values: Any, seeds: Any, source: str) -> Row:
     if not isinstance(decoding, Mapping):
         raise ConfigError(f"{here}: decoding is a mapping of options, not '{decoding}'")
     return Row(
-        name, str(values.get("label", name.replace("_", " "))),
-        {seed: template.replace(SEED, str(seed)) for seed in trained}, dict(decoding),
+        name,
+        str(values.get("label", name.replace("_", " "))),
+        {seed: template.replace(SEED, str(seed)) for seed in trained},
+        dict(decoding),
         Trial(bool(values.get("held_out", False)), str(values.get("condition", "plain"))),
         str(values.get("made_by", "")),
-    )  # fmt: skip
+    )
 
 
 def _swept(rows: Sequence[Row], swept: Any, source: str) -> tuple[Row, ...]:
@@ -168,12 +176,15 @@ def _swept(rows: Sequence[Row], swept: Any, source: str) -> tuple[Row, ...]:
         raise ConfigError(f"{source}: sweep takes numbers above zero, not {values}")
     return tuple(
         replace(
-            row, name=f"{row.name}-{value}", label=f"{row.label}, {option.replace('_', ' ')} {value}",
-            decoding={**row.decoding, option: value}, point=(row.name, value),
+            row,
+            name=f"{row.name}-{value}",
+            label=f"{row.label}, {option.replace('_', ' ')} {value}",
+            decoding={**row.decoding, option: value},
+            point=(row.name, value),
         )
         for row in rows
         for value in values
-    )  # fmt: skip
+    )
 
 
 def _list(value: Any, what: str, source: str) -> list[Any]:

@@ -82,11 +82,16 @@ def measure(
     return {
         "rows": {name: timed[first[one.folder, one.options]] for name, one in identities.items()},
         "how": {
-            "chunks": chunks, "views": len(seen), "device": str(some.device), "machine": device_name(some.device),
-            "threads": torch.get_num_threads(), "cores": os.cpu_count(), "load_at_start": round(load, 2),
+            "chunks": chunks,
+            "views": len(seen),
+            "device": str(some.device),
+            "machine": device_name(some.device),
+            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
+            "load_at_start": round(load, 2),
             "torch": torch.__version__,
         },
-    }  # fmt: skip
+    }
 
 
 def ways_of(identities: Mapping[str, Identity]) -> int:

@@ -50,10 +50,17 @@ def candidates(policy: Policy) -> list[Candidate]:
         tried: list[dict[str, Any]] = [{"decoder": "jacobi", "iterations": n} for n in (None, 32, 16, 8, 4)]
     else:
         plain = {
-            "decoder": "jd3p", "steps": REFERENCE_STEPS, "action_steps": None, "foresight": "full",
-            "confidence_threshold": None, "entropy_bound": None, "iterations": None, "stop_when_ready": False,
-            "remask": 0.0, "samples": 1,
-        }  # fmt: skip
+            "decoder": "jd3p",
+            "steps": REFERENCE_STEPS,
+            "action_steps": None,
+            "foresight": "full",
+            "confidence_threshold": None,
+            "entropy_bound": None,
+            "iterations": None,
+            "stop_when_ready": False,
+            "remask": 0.0,
+            "samples": 1,
+        }
         tried = [{"steps": n} for n in (12, 8, 6, 4, 3, 2, 1)]
         tried += [{"steps": a, "action_steps": b} for a, b in ((8, 4), (8, 2), (4, 8), (4, 2), (2, 4), (2, 1), (1, 4))]
         tried += [{"steps": 8, "confidence_threshold": p} for p in (0.9, 0.7, 0.5)]
@@ -113,9 +120,11 @@ def name_of(options: DecodeOptions, own: DecodeOptions) -> str:
     """Return a short name: decoder and steps, and what else differs from the bundle's own options."""
     parts = [options.decoder]
     if options.decoder in ("jd3p", "independent"):
-        steps = f"{options.steps}" if options.action_steps in (None, options.steps) else (
-            f"{options.steps}+{options.action_steps}"
-        )  # fmt: skip
+        steps = (
+            f"{options.steps}"
+            if options.action_steps in (None, options.steps)
+            else (f"{options.steps}+{options.action_steps}")
+        )
         parts.append(steps)
     for name, value in asdict(options).items():
         if name not in ("decoder", "steps", "action_steps") and value != getattr(own, name):
@@ -193,9 +202,12 @@ def compare(reference: Drawn, drawn: Drawn, space: str) -> dict[str, Any]:
     for name, (columns, unit) in parts.items():
         r, c = reference.actions[..., columns], drawn.actions[..., columns]
         result[name] = {
-            "unit": unit, "rmse": _rms(c, r), "spread": _rms(r, r), "own_spread": _rms(c, c),
+            "unit": unit,
+            "rmse": _rms(c, r),
+            "spread": _rms(r, r),
+            "own_spread": _rms(c, c),
             "agreement": round(agreement(c, r), 4),
-        }  # fmt: skip
+        }
     first = next(iter(result.values()))
     images = _same_codes(drawn.codes, reference.codes)
     return {

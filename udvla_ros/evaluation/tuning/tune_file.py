@@ -10,9 +10,7 @@ from udvla_ros.decoding.interface import DecodeOptions
 from udvla_ros.policy.knobs import parameters_of
 
 
-def text(
-    chosen: Mapping[str, Any], runtime: Mapping[str, Any], heading: Sequence[str]
-) -> str:
+def text(chosen: Mapping[str, Any], runtime: Mapping[str, Any], heading: Sequence[str]) -> str:
     """Return the file's contents.
 
     Args:

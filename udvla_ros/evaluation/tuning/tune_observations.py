@@ -139,5 +139,3 @@ def _recorded(policy: Policy, folder: Path, execute: int, count: int) -> Iterato
             }
             for k in begins:
                 yield Moment(looks[float(times[k])], looks[float(times[k + 1])])
-
-

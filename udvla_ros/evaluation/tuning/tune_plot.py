@@ -49,9 +49,16 @@ def _panel(axis: Axes, rows: Sequence[Row], worth: str, chosen: Row | None, budg
             low, high = row["success"]["ci95"]
             spread = [[max(0.0, value - low)], [max(0.0, high - value)]]
         axis.errorbar(
-            x, value, xerr=[[0.0], [max(tail, 0.0)]], yerr=spread, fmt="o" if row["exact"] else "^", ms=5, lw=0.6,
-            color=EXACT if row["exact"] else APPROXIMATE, alpha=0.9 if row["name"] in names else 0.45,
-        )  # fmt: skip
+            x,
+            value,
+            xerr=[[0.0], [max(tail, 0.0)]],
+            yerr=spread,
+            fmt="o" if row["exact"] else "^",
+            ms=5,
+            lw=0.6,
+            color=EXACT if row["exact"] else APPROXIMATE,
+            alpha=0.9 if row["name"] in names else 0.45,
+        )
     steps = [(r["latency_ms"]["p50"], r["success"]["rate"] if worth == "success" else r["agreement"]) for r in best]
     axis.plot(*zip(*steps, strict=True), drawstyle="steps-post", color="#888888", lw=1, zorder=0)
     _labels(axis, [row for row in rows if row["name"] in names], worth)
@@ -67,9 +74,13 @@ def _labels(axis: Axes, rows: Sequence[Row], worth: str) -> None:
         value = row["success"]["rate"] if worth == "success" else row["agreement"]
         up = index % 2 == 0
         axis.annotate(
-            row["name"], (row["latency_ms"]["p50"], value), (4, 8 if up else -14), textcoords="offset points",
-            fontsize=7, color="#333333",
-        )  # fmt: skip
+            row["name"],
+            (row["latency_ms"]["p50"], value),
+            (4, 8 if up else -14),
+            textcoords="offset points",
+            fontsize=7,
+            color="#333333",
+        )
 
 
 def _distances(axis: Axes, rows: Sequence[Row], chosen: Row | None, budget: float | None) -> None:
@@ -77,15 +88,26 @@ def _distances(axis: Axes, rows: Sequence[Row], chosen: Row | None, budget: floa
     unit, scale = ("mm", 1e3) if rows[0][part]["unit"] == "m" else ("mrad", 1e3)
     for row in rows:
         axis.plot(
-            row["latency_ms"]["p50"], row[part]["rmse"] * scale, "o" if row["exact"] else "^", ms=5,
-            color=EXACT if row["exact"] else APPROXIMATE, alpha=0.8,
-        )  # fmt: skip
+            row["latency_ms"]["p50"],
+            row[part]["rmse"] * scale,
+            "o" if row["exact"] else "^",
+            ms=5,
+            color=EXACT if row["exact"] else APPROXIMATE,
+            alpha=0.8,
+        )
         if chosen is not None and row["name"] == chosen["name"]:
             axis.plot(row["latency_ms"]["p50"], row[part]["rmse"] * scale, "o", ms=13, mfc="none", mec=CHOSEN, mew=2)
     spread = rows[0][part]["spread"] * scale
     axis.axhline(spread, color="#888888", lw=1, ls="--")
-    axis.annotate("the reference with itself, other seeds", (0.99, spread), xycoords=("axes fraction", "data"),
-                  ha="right", va="bottom", fontsize=7, color="#555555")  # fmt: skip
+    axis.annotate(
+        "the reference with itself, other seeds",
+        (0.99, spread),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=7,
+        color="#555555",
+    )
     axis.set_ylabel(f"RMSE of one action ({part}), {unit}")
     axis.set_ylim(0, 1.15 * max(spread, *(row[part]["rmse"] * scale for row in rows)))
     _finish(axis, budget)

@@ -124,16 +124,23 @@ class Run:
             episodes = played[row["name"]]
             good = sum(episode["success"] for episode in episodes)
             row["success"] = {
-                "episodes": len(episodes), "successes": good, **rate_with_interval(good, len(episodes)),
+                "episodes": len(episodes),
+                "successes": good,
+                **rate_with_interval(good, len(episodes)),
                 "against_reference": pair(played[self.reference.name], episodes).as_dict(),
-            }  # fmt: skip
+            }
 
     def _episodes(self, candidate: Candidate, index: int, count: int) -> list[dict[str, Any]]:
         p = self.protocol
         name = key(
-            stage="play", options=asdict(candidate.options), episodes=p.episodes, execute=p.execute, seed=p.seed,
-            batch=p.batch, **self._common,
-        )  # fmt: skip
+            stage="play",
+            options=asdict(candidate.options),
+            episodes=p.episodes,
+            execute=p.execute,
+            seed=p.seed,
+            batch=p.batch,
+            **self._common,
+        )
         known = self.store.get(name)
         if known is None:
             with self.bar(p.episodes, f"{index}/{count} {candidate.name}") as bar:

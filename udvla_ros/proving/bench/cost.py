@@ -56,9 +56,13 @@ class Geometry:
         """Read a bundle's ``backbone`` section."""
         heads = backbone["num_attention_heads"]
         return cls(
-            backbone["hidden_size"], backbone["intermediate_size"], backbone["num_hidden_layers"], heads,
-            backbone.get("num_key_value_heads", heads), vocabulary,
-        )  # fmt: skip
+            backbone["hidden_size"],
+            backbone["intermediate_size"],
+            backbone["num_hidden_layers"],
+            heads,
+            backbone.get("num_key_value_heads", heads),
+            vocabulary,
+        )
 
     @property
     def width(self) -> int:

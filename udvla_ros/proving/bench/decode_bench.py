@@ -132,11 +132,20 @@ def measure(
     device = bundle.backbone.device
     seen = observations(bundle, min(repeat, OBSERVATIONS))
     report = Report(
-        policy.config.name, policy.hash, "random" if random_weights else "bundle", policy.config.attention,
-        bundle.backbone.shape.parameters, layout.prefix_length, layout.suffix_length,
-        str(device), torch.get_num_threads(), device_name(device), torch.__version__, repeat,
+        policy.config.name,
+        policy.hash,
+        "random" if random_weights else "bundle",
+        policy.config.attention,
+        bundle.backbone.shape.parameters,
+        layout.prefix_length,
+        layout.suffix_length,
+        str(device),
+        torch.get_num_threads(),
+        device_name(device),
+        torch.__version__,
+        repeat,
         dataclasses.asdict(bundle.backbone.runtime),
-    )  # fmt: skip
+    )
     policies = {c.name: _policy(policy, c) for c in contenders}
     cold, memory = {}, {}
     counter = machine.PeakMemory(device)

@@ -30,8 +30,10 @@ def draw(report: Report, path: Path) -> Path:
         axes.plot(row.timings_ms["total"]["p95"], place, "k|", markersize=12, label="p95" if place == 0 else None)
         axes.annotate(
             f" {row.timings_ms['total']['p50']:.4g} ms, {row.slots_per_second:g} tokens/s",
-            (row.timings_ms["total"]["p95"], place), va="center", fontsize=8,
-        )  # fmt: skip
+            (row.timings_ms["total"]["p95"], place),
+            va="center",
+            fontsize=8,
+        )
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     if max(totals) > 30 * min(totals):
         axes.set_xscale("log")
@@ -40,8 +42,9 @@ def draw(report: Report, path: Path) -> Path:
     weights = ", random weights" if report.weights == "random" else ""
     axes.set_title(
         f"{report.bundle}{weights}: {report.prefix_tokens} + {report.suffix_tokens} tokens, {report.device}, "
-        f"{report.threads} threads", fontsize=9,
-    )  # fmt: skip
+        f"{report.threads} threads",
+        fontsize=9,
+    )
     axes.set_xlabel("ms per chunk, median by stage")
     axes.legend(fontsize=8, ncols=5, loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -98,13 +98,19 @@ def row_of(name: str, options: DecodeOptions, chunks: Sequence, cold_ms: float, 
     times, slots = stages(chunks), slots_of(Way(policy, options))
     kind = policy.bundle.backbone.kind
     return Row(
-        name, options.decoder, options.steps,
-        options.use_cache and kind.prefix_exact and options.decoder != PUBLIC_LOOP, kind.name,
+        name,
+        options.decoder,
+        options.steps,
+        options.use_cache and kind.prefix_exact and options.decoder != PUBLIC_LOOP,
+        kind.name,
         int(np.median([c.statistics["forwards"] for c in chunks])),
         int(np.median([c.statistics["forward_tokens"] for c in chunks])),
-        cold_ms, times, slots,
-        round(1e3 * slots / times["denoise"]["p50"], 1), round(1e3 / times["total"]["p50"], 2),
-    )  # fmt: skip
+        cold_ms,
+        times,
+        slots,
+        round(1e3 * slots / times["denoise"]["p50"], 1),
+        round(1e3 / times["total"]["p50"], 2),
+    )
 
 
 def geometry_of(bundle: Bundle) -> Geometry:

@@ -87,8 +87,10 @@ def tokens(bench: Bench) -> dict[str, Any]:
     )
     found: dict[str, Any] = {}
     every: dict[str, dict[str, Any]] = {
-        "jd3p": {}, "foresight off": {"foresight": "off"}, "independent": {"decoder": "independent"},
-    }  # fmt: skip
+        "jd3p": {},
+        "foresight off": {"foresight": "off"},
+        "independent": {"decoder": "independent"},
+    }
     for name, changes in every.items():
         options = there.options(temperature=0.0, **changes)
         seen = observations(there.bundle, bench.repeat)
@@ -136,9 +138,12 @@ def _row(bench: Bench, policy: Policy, options: DecodeOptions, repeat: int | Non
     slots = policy.config.layout.suffix_length
     times = stage_percentiles([chunk.timings_ms for chunk in chunks])
     return {
-        "ms": times, "warm_up_s": round(cold, 2), "memory_mib": counter.mebibytes(),
-        "slots_per_second": round(1e3 * slots / times["denoise"]["p50"], 1), "said": policy.bundle.backbone.replay.said,
-    }  # fmt: skip
+        "ms": times,
+        "warm_up_s": round(cold, 2),
+        "memory_mib": counter.mebibytes(),
+        "slots_per_second": round(1e3 * slots / times["denoise"]["p50"], 1),
+        "said": policy.bundle.backbone.replay.said,
+    }
 
 
 WAYS = {
@@ -246,20 +251,31 @@ def training(bench: Bench) -> dict[str, Any]:
 
 
 SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
-    "tokens": tokens, "waits": waits, "decoding": decoding, "images": images, "products": products, "rivals": rivals,
-    "rounded": rounded, "training": training,
-}  # fmt: skip
+    "tokens": tokens,
+    "waits": waits,
+    "decoding": decoding,
+    "images": images,
+    "products": products,
+    "rivals": rivals,
+    "rounded": rounded,
+    "training": training,
+}
 
 
 def run(bench: Bench, say: Callable[[str], object] = print) -> dict[str, Any]:
     """Run the sections that there is time for; return the report."""
     cuda = bench.device.type == "cuda"
     report: dict[str, Any] = {
-        "device": device_name(bench.device), "torch": torch.__version__, "cuda": torch.version.cuda if cuda else None,
+        "device": device_name(bench.device),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if cuda else None,
         "capability": ".".join(map(str, torch.cuda.get_device_capability(bench.device))) if cuda else None,
-        "backbone": bench.backbone, "layout": bench.layout, "repeat": bench.repeat, "bundle": bench.bundle,
+        "backbone": bench.backbone,
+        "layout": bench.layout,
+        "repeat": bench.repeat,
+        "bundle": bench.bundle,
         "options": dataclasses.asdict(RuntimeOptions().on(bench.device)),
-    }  # fmt: skip
+    }
     for name, section in SECTIONS.items():
         began = time.monotonic()
         if bench.left() <= 0:
@@ -277,9 +293,14 @@ def run(bench: Bench, say: Callable[[str], object] = print) -> dict[str, Any]:
 
 def page(report: dict[str, Any]) -> str:
     """Return the report as Markdown."""
-    lines = [f"# {report['device']}", "", f"torch {report['torch']}, CUDA {report['cuda']}, capability "
-             f"{report['capability']}; {report['backbone']} with the layout {report['layout']}, random weights; "
-             f"{report['minutes']} minutes.", ""]  # fmt: skip
+    lines = [
+        f"# {report['device']}",
+        "",
+        f"torch {report['torch']}, CUDA {report['cuda']}, capability "
+        f"{report['capability']}; {report['backbone']} with the layout {report['layout']}, random weights; "
+        f"{report['minutes']} minutes.",
+        "",
+    ]
     for name in SECTIONS:
         values = report[name]
         lines += [f"## {(SECTIONS[name].__doc__ or name).splitlines()[0]}", ""]

@@ -35,7 +35,7 @@ GPUS = (
     Gpu("A100 80GB SXM", 312e12, 2039e9, 80, "NVIDIA A100 data sheet"),
     Gpu("H100 SXM", 989.4e12, 3350e9, 80, "NVIDIA H100 data sheet, without sparsity"),
     Gpu("Jetson AGX Orin 64GB", 42.5e12, 204.8e9, 64, "Jetson AGX Orin technical brief: half of 85 dense int8 TOPS"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,16 @@ def _planned(gpu: Gpu, name: str, steps: int, every: list[Forward], geometry: Ge
     logits = max(4 * rows * codes * (2 if one.passes else 1) for one in every for rows, codes in one.head)
     slots = layout.suffix_length
     return Planned(
-        gpu.name, name, steps, total.forwards, round(total.flops / 1e12, 2), round(total.bytes / 1e9, 1),
-        round(1e3 * seconds, 1), round(slots / seconds, 1), kept + logits < 0.95 * gpu.memory_gb * 1e9,
-    )  # fmt: skip
+        gpu.name,
+        name,
+        steps,
+        total.forwards,
+        round(total.flops / 1e12, 2),
+        round(total.bytes / 1e9, 1),
+        round(1e3 * seconds, 1),
+        round(slots / seconds, 1),
+        kept + logits < 0.95 * gpu.memory_gb * 1e9,
+    )
 
 
 def report(name: str, layout_name: str, geometry: Geometry, layout: Layout) -> dict[str, Any]:
@@ -94,11 +101,20 @@ def report(name: str, layout_name: str, geometry: Geometry, layout: Layout) -> d
     against = {"jd3p_vs_public_loop": ("public_loop", 24), "jd3p_vs_ar": ("autoregressive", 0)}
     ratios = {gpu.name: {key: ratio(gpu.name, slower) for key, slower in against.items()} for gpu in GPUS}
     return {
-        "kind": "MODEL, NOT MEASURED", "backbone": name, "layout": layout_name, "parameters": geometry.parameters,
-        "assumptions": {"share_of_peak_products": PRODUCTS, "share_of_peak_copies": COPIES,
-                        "seconds_per_forward": LAUNCH, "bits": 16},
-        "gpus": [asdict(gpu) for gpu in GPUS], "rows": [asdict(row) for row in rows], "ratios": ratios,
-    }  # fmt: skip
+        "kind": "MODEL, NOT MEASURED",
+        "backbone": name,
+        "layout": layout_name,
+        "parameters": geometry.parameters,
+        "assumptions": {
+            "share_of_peak_products": PRODUCTS,
+            "share_of_peak_copies": COPIES,
+            "seconds_per_forward": LAUNCH,
+            "bits": 16,
+        },
+        "gpus": [asdict(gpu) for gpu in GPUS],
+        "rows": [asdict(row) for row in rows],
+        "ratios": ratios,
+    }
 
 
 def table(values: dict[str, Any]) -> str:

@@ -56,13 +56,16 @@ def layouts() -> dict[str, Sizes]:
     both = {"static": (200, 200), "wrist": (80, 80)}
     return {
         "nano": Sizes(
-            {"front": (48, 64), "wrist": (32, 32)}, nano["text_slots"], nano["action_slots"],
-            nano["action"]["chunk"], headers=False,
+            {"front": (48, 64), "wrist": (32, 32)},
+            nano["text_slots"],
+            nano["action_slots"],
+            nano["action"]["chunk"],
+            headers=False,
         ),
         "calvin": Sizes(both, 13, 69, 10),
         "libero": Sizes(both, 30, 69, 10),
         "ur5e-256": Sizes({"static": (256, 256), "wrist": (256, 256)}, 16, 64, 5),
-    }  # fmt: skip
+    }
 
 
 def sizes() -> dict[str, Size]:
@@ -80,7 +83,7 @@ def sizes() -> dict[str, Size]:
             {**_decoder(4096, 14336, 32, 32, 8), "rope_theta": 1_000_000.0, "max_position_embeddings": 9216},
             published=True,
         ),
-    }  # fmt: skip
+    }
 
 
 def _decoder(hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int) -> dict[str, Any]:
@@ -106,7 +109,11 @@ def published_layout(name: str) -> Layout:
 
 
 def random_bundle(
-    name: str, layout: str | None = None, attention: str = "hybrid", seed: int = 0, dtype: str = "float32",
+    name: str,
+    layout: str | None = None,
+    attention: str = "hybrid",
+    seed: int = 0,
+    dtype: str = "float32",
     device: torch.device | None = None,
 ) -> Bundle:
     """Build one in memory, named as what it is.

@@ -161,8 +161,9 @@ def draw(path: Path, recorded: Phase, report: Mapping[str, Any], names: Iterable
     axis.set(xlabel="s", ylabel="% of a core", ylim=(0, None))
     axis.set_title(
         f"{'passed' if report['passed'] else 'FAILED'}: {report['megabytes_per_second']:g} MB/s recorded, arbiter "
-        f"{report['arbiter_hz_without']:.2f} → {report['arbiter_hz_with']:.2f} Hz", fontsize=10,
-    )  # fmt: skip
+        f"{report['arbiter_hz_without']:.2f} → {report['arbiter_hz_with']:.2f} Hz",
+        fontsize=10,
+    )
     axis.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)

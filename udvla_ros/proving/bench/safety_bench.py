@@ -102,9 +102,14 @@ class Wanderer:
 
 
 def measure(
-    robot: RobotDescription, messages: int = 300, latency: float = 0.3, seed: int = 0,
-    progress: Callable[[], object] = lambda: None, options: StitchOptions | None = None, step: float | None = None,
-) -> SafetyReport:  # fmt: skip
+    robot: RobotDescription,
+    messages: int = 300,
+    latency: float = 0.3,
+    seed: int = 0,
+    progress: Callable[[], object] = lambda: None,
+    options: StitchOptions | None = None,
+    step: float | None = None,
+) -> SafetyReport:
     """Return costs, tracking and continuity over ``messages`` chunks.
 
     Args:
@@ -159,15 +164,24 @@ def measure(
     counts = arbiter.counts
     return SafetyReport(
         messages=messages,
-        refused=named(counts, "refused/"), interventions=named(counts, "intervention/"),
-        offer_ms=spread(offers, 1e3), offer_cpu_ms=spread(offers_cpu, 1e3), tick_ms=spread(ticks, 1e3),
-        brake_ms=spread(brakes, 1e3), tracking_mm=spread(apart), delay_ms=spread(late), rest_s=spread(rests),
+        refused=named(counts, "refused/"),
+        interventions=named(counts, "intervention/"),
+        offer_ms=spread(offers, 1e3),
+        offer_cpu_ms=spread(offers_cpu, 1e3),
+        tick_ms=spread(ticks, 1e3),
+        brake_ms=spread(brakes, 1e3),
+        tracking_mm=spread(apart),
+        delay_ms=spread(late),
+        rest_s=spread(rests),
         core=float(np.mean(ticks) * TICKS_HZ + np.mean(offers_cpu) / latency),
         worst=dict(zip(("velocity", "acceleration", "jerk"), map(float, worst), strict=True)),
         seams={name: seam_jerk(each.curve, each.switches) for name, each in traces.items()},
         arm_seams={name: seam_jerk(followed(each.curve), each.switches) for name, each in traces.items()},
-        step=step, stitch=options, offers=[x * 1e3 for x in offers], traces=traces,
-    )  # fmt: skip
+        step=step,
+        stitch=options,
+        offers=[x * 1e3 for x in offers],
+        traces=traces,
+    )
 
 
 @dataclass

@@ -29,8 +29,9 @@ def draw(path: Path, robot: RobotDescription, result: SafetyReport, budget_ms: f
     _costs(axes[1, 1], result, budget_ms)
     figure.suptitle(
         f"{robot.name}: {result.messages} chunks at up to {result.step / DT:.2g} m/s, the next one asked for when one "
-        f"arrives; blend {result.stitch.blend:g} s, frozen {result.stitch.frozen:g} s", fontsize=10,
-    )  # fmt: skip
+        f"arrives; blend {result.stitch.blend:g} s, frozen {result.stitch.frozen:g} s",
+        fontsize=10,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     plt.close(figure)

@@ -89,9 +89,12 @@ def growth(samples: Sequence[tuple[float, int]]) -> dict[str, Any]:
     grown = slope * float(times[-1] - times[0])
     allowed = max(MAY_GROW * told["mib"], MAY_GROW_MIB)
     return {
-        **told, "slope_mib_per_hour": round(3600 * slope, 2), "grown_mib": round(grown, 2),
-        "allowed_mib": round(allowed, 2), "constant": grown <= allowed,
-    }  # fmt: skip
+        **told,
+        "slope_mib_per_hour": round(3600 * slope, 2),
+        "grown_mib": round(grown, 2),
+        "allowed_mib": round(allowed, 2),
+        "constant": grown <= allowed,
+    }
 
 
 def judge(record: Record, seconds: float, stage: str = "total") -> dict[str, Any]:

@@ -37,8 +37,9 @@ def draw(path: Path, record: Record, verdict: dict[str, Any], stage: str = "tota
     word = "passed" if verdict["passed"] else "FAILED"
     figure.suptitle(
         f"{word}: {verdict['seconds'] / 60:.1f} min, {verdict['chunks']} chunks, {verdict['episodes']} episodes, "
-        f"p99 / p50 {verdict['p99_over_p50']}, {verdict['missed_cycles']} missed cycles", fontsize=10,
-    )  # fmt: skip
+        f"p99 / p50 {verdict['p99_over_p50']}, {verdict['missed_cycles']} missed cycles",
+        fontsize=10,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -56,8 +57,12 @@ def _over_time(axis: Axes, values: np.ndarray, label: str) -> None:
     piece = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, len(edges) - 2)
     for percentile, colour in ((50, "#1f5fa8"), (99, "#c0392b")):
         found = [(i, np.percentile(y[piece == i], percentile)) for i in range(len(edges) - 1) if (piece == i).any()]
-        axis.plot([(edges[i] + edges[i + 1]) / 2 for i, _ in found], [v for _, v in found], color=colour,
-                  label=f"p{percentile}")  # fmt: skip
+        axis.plot(
+            [(edges[i] + edges[i + 1]) / 2 for i, _ in found],
+            [v for _, v in found],
+            color=colour,
+            label=f"p{percentile}",
+        )
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=8, loc="upper right")
     axis.grid(True, lw=0.3)

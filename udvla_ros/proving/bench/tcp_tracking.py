@@ -54,10 +54,15 @@ class Tracking:
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
         return {
-            "median_mm": float(np.median(self.mm)), "worst_mm": float(self.mm.max()),
-            "worst_degrees": float(self.degrees.max()), "fastest_m_s": self.fastest, "way_m": self.way,
-            "steps": len(self.mm), "refused": self.refused, "interventions": self.interventions,
-        }  # fmt: skip
+            "median_mm": float(np.median(self.mm)),
+            "worst_mm": float(self.mm.max()),
+            "worst_degrees": float(self.degrees.max()),
+            "fastest_m_s": self.fastest,
+            "way_m": self.way,
+            "steps": len(self.mm),
+            "refused": self.refused,
+            "interventions": self.interventions,
+        }
 
 
 def smooth_actions(rng: np.random.Generator, steps: int) -> np.ndarray:
@@ -113,9 +118,11 @@ def track(robot: RobotDescription, steps: int = 400, seed: int = 0, frame: str =
     return Tracking(
         mm=1e3 * np.linalg.norm(poses[:, :3, 3] - wanted[:, :3, 3], axis=1),
         degrees=np.degrees(np.arccos(np.clip((turn - 1) / 2, -1, 1))),
-        fastest=float(shifts.max() / DT), way=float(shifts.sum()),
-        refused=named(arbiter.counts, "refused/"), interventions=named(arbiter.counts, "intervention/"),
-    )  # fmt: skip
+        fastest=float(shifts.max() / DT),
+        way=float(shifts.sum()),
+        refused=named(arbiter.counts, "refused/"),
+        interventions=named(arbiter.counts, "intervention/"),
+    )
 
 
 def _plan(arbiter: Arbiter) -> Plan:
