@@ -190,7 +190,7 @@ def test_the_scenarios_name_steps_that_exist_and_parameters_of_the_relay():
 
 
 def test_faults_are_chosen_by_name():
-    assert [s.name for s in chosen("CAMERA")] == ["cameras frozen", "one camera gone"]
-    assert len(chosen(None)) == len(SCENARIOS)
+    assert [s.name for s in chosen("CAMERA", SCENARIOS)] == ["cameras frozen", "one camera gone"]
+    assert len(chosen(None, SCENARIOS)) == len(SCENARIOS)
     with pytest.raises(ConfigError, match="policy killed"):
-        chosen("nothing of the kind")
+        chosen("nothing of the kind", SCENARIOS)

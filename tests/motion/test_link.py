@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from motion.rig import Rig
@@ -87,26 +85,6 @@ def test_a_robot_that_plays_slower_than_time_is_halted_without_catching_up(rig, 
     assert speed < 0.6, "it was told 0.5 rad/s, and never catches up"
 
 
-def test_a_stop_that_is_lost_is_noticed_and_the_arm_halted(rig):
-    moving(rig)
-    rig.controller.lose = lambda: True
-    rig.act("hold")
-    rig.wait(0.05)
-    rig.controller.lose = lambda: False
-    rested(rig, 1.5)
-    assert rig.arbiter.mode is Mode.STOPPED and rig.controller.halts >= 1
-
-
-def test_every_other_message_may_be_lost(rig):
-    turn = iter(range(10**6))
-    rig.controller.lose = lambda: next(turn) % 2 == 1
-    moving(rig)
-    replanning(rig, 1.0)
-    rig.act("stop", "button")
-    rested(rig, REST)
-    assert rig.controller.halts == 0
-
-
 def test_a_drivers_clock_that_goes_ahead_halts_the_arm_and_nobody_is_engaged(rig):
     moving(rig)
     rig.driver_ahead(0.2)
@@ -141,17 +119,3 @@ def test_somebody_elses_command_stops_the_arm(rig):
     rested(rig, REST)
     rig.arbiter.impede("writers", "/other may write too", rig.now)
     assert rig.act("reset").accepted and rig.act("engage", "policy").reason == "/other may write too"
-
-
-def test_a_hand_without_feedback_goes_on_to_where_it_was_told_and_is_not_opened(robot):
-    blind = replace(robot, gripper=replace(robot.gripper, feedback=False))
-    rig = Rig(blind, stitch=StitchOptions(lead=0.02), controller={"rate": 500.0})
-    rig.act("engage", "policy")
-    rig.offer("policy", rig.chunk(np.repeat(rig.q[None], 4, axis=0), gripper=1.0))
-    rig.wait(0.5)
-    rig.act("stop", "in mid-closing")
-    rig.wait(2.5)
-    assert rig.arbiter.plan.gripper_at(rig.now) == pytest.approx(robot.gripper.closed)
-    assert rig.act("reset").accepted
-    assert rig.arbiter.plan.gripper_at(rig.now) == pytest.approx(robot.gripper.closed)
-    rig.judge()

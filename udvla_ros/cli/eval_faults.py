@@ -16,9 +16,12 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help=LINE,
         description="Start the whole simulated graph as separate processes, break one thing at a time while the policy "
         "moves the arm, and report time to rest, the worst step, limit violations and whether anything resumed by "
-        "itself. Exit code 1 when a fault was not borne as it must be.",
+        "itself. Before that come the faults between the arbiter and its controller, in simulated time and without "
+        "processes, where all that the controller writes is audited. Exit code 1 when a fault was not borne as it must "
+        "be.",
     )
     parser.add_argument("--only", metavar="NAME", help="faults whose name contains this; several with commas")
+    parser.add_argument("--link", action="store_true", help="those between arbiter and controller alone: seconds")
     parser.add_argument("--quick", action="store_true", help="fewer repeats and switches: about three minutes")
     parser.add_argument("--bundle", default="models/udvla-nano-ur5e", help="folder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of scenes and moments (default: 0)")
@@ -30,9 +33,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the faults, print a table, write ``report.json`` and ``faults.png``."""
-    from udvla_ros.nodes.trials import fault_runner  # first of all: rclpy's wheels may start this Python anew
-
-    make_graph = fault_runner.running
+    if not args.link:
+        from udvla_ros.nodes.trials import fault_runner  # first of all: rclpy's wheels may start this Python anew
     import os
     import sys
 
@@ -41,33 +43,38 @@ def run(args: argparse.Namespace) -> int:
 
     from udvla_ros.bringup import BringupError, loopback_environment
     from udvla_ros.evaluation import report as files
-    from udvla_ros.evaluation.faults import graph, report, scenarios
+    from udvla_ros.evaluation.faults import graph, link, report, scenarios
     from udvla_ros.motion.robot import RobotDescription
-    from udvla_ros.nodes.trials.fault_operator import FaultError
 
-    wanted = scenarios.chosen(args.only)
+    known: list[scenarios.HasName] = [*link.FAULTS, *(() if args.link else scenarios.SCENARIOS)]
+    picked = scenarios.chosen(args.only, known)
+    wanted = [fault for fault in picked if isinstance(fault, scenarios.Scenario)]
     folder = files.run_folder("faults", args.out)
-    file = graph.robot_file(folder)
-    domain = args.domain if args.domain is not None else 1 + os.getpid() % 100
-    os.environ.update(loopback_environment(domain=domain))
-    nodes = graph.nodes(file, bundle=args.bundle, seed=str(args.seed))
-    print(f"starting {', '.join(node.name for node in nodes)}; their logs: {folder / 'logs'}", flush=True)
-    outcomes: list[report.Outcome] = []
-    trouble = ""
-    robot = RobotDescription.load(file)
     load = os.getloadavg()[0]
-    try:
-        with make_graph(
-            nodes, dict(os.environ), robot, folder / "logs", quick=args.quick, seed=args.seed
-        ) as (runner, operator):
-            bar = tqdm(wanted, unit="fault", mininterval=0.5)
-            for scenario in bar:
-                bar.set_description(scenario.name)
-                outcomes.append(runner.run(scenario, bar.set_postfix_str))
-            cpu = operator.cpu
-    except (BringupError, FaultError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        trouble, cpu = f"{lines[0]}{' ' + lines[-1] if len(lines) > 1 else ''}", []
+    arm = RobotDescription.load("ur5e")
+    outcomes = [link.run(f, arm) for f in tqdm(picked, unit="fault", mininterval=0.5) if isinstance(f, link.LinkFault)]
+    trouble, cpu = "", []
+    if wanted:
+        from udvla_ros.nodes.trials.fault_operator import FaultError
+
+        file = graph.robot_file(folder)
+        domain = args.domain if args.domain is not None else 1 + os.getpid() % 100
+        os.environ.update(loopback_environment(domain=domain))
+        nodes = graph.nodes(file, bundle=args.bundle, seed=str(args.seed))
+        print(f"starting {', '.join(node.name for node in nodes)}; their logs: {folder / 'logs'}", flush=True)
+        robot = RobotDescription.load(file)
+        try:
+            with fault_runner.running(
+                nodes, dict(os.environ), robot, folder / "logs", quick=args.quick, seed=args.seed
+            ) as (runner, operator):
+                bar = tqdm(wanted, unit="fault", mininterval=0.5)
+                for scenario in bar:
+                    bar.set_description(scenario.name)
+                    outcomes.append(runner.run(scenario, bar.set_postfix_str))
+                cpu = operator.cpu
+        except (BringupError, FaultError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            trouble = f"{lines[0]}{' ' + lines[-1] if len(lines) > 1 else ''}"
     result: dict[str, Any] = {
         "faults": [outcome.row() for outcome in outcomes],
         "passed": not trouble and not any(outcome.faults() for outcome in outcomes),

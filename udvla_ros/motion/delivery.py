@@ -27,6 +27,7 @@ PEAK_VELOCITY, PEAK_ACCELERATION, PEAK_JERK = 15 / 8, 10 / np.sqrt(3), 60.0
 # where the former is greatest.
 BRAKING, BRAKING_JERK, EASING, EASING_JERK = 1.5, 6.0, 0.4, 9.0
 CAREFUL = 0.8  # of the limits, for a halt of an arm whose motion is known by what was measured alone
+SERVO = 0.1  # s by which the arm may be behind what its controller plays
 LONGER, LONGEST = 1.1, 2.0  # steps in which a halt is made longer, and s up to which
 
 
@@ -49,7 +50,7 @@ def halted(measured: Measured, before: Plan, limits: Limits, now: float) -> Plan
     force = np.abs(soon).max(axis=0)
     while True:
         goal = np.clip(measured.q + measured.qd * (seconds / 2), limits.hard_lower, limits.hard_upper)
-        off = np.abs(goal - command.q - command.qd * (seconds / 2)) / seconds
+        off = np.minimum(np.abs(goal - command.q - command.qd * (seconds / 2)), SERVO * speed) / seconds
         acceleration = (BRAKING * speed + PEAK_ACCELERATION * off) / seconds + EASING * force
         jerk = (BRAKING_JERK * speed + PEAK_JERK * off) / seconds**2 + EASING_JERK * force / seconds
         if max((acceleration / limits.acceleration).max(), (jerk / limits.jerk).max()) <= CAREFUL or seconds > LONGEST:
@@ -88,6 +89,8 @@ class Delivery:
     def put(self, plan: Plan, halt: bool = False) -> None:
         """Take the plan that has come into force; ``halt``: the controller is not on the plan before it."""
         self._plan, self._points, self._copies, self._by_itself = plan, None, 1 if halt else 2, halt
+        if not halt:
+            self._may_hold = None
 
     def drop(self) -> None:
         """Send nothing of what is waiting, and watch no stop."""
@@ -111,7 +114,7 @@ class Delivery:
         """
         if self._may_hold is not None:
             apart = np.abs(np.array([self._measured.q, *self._may_hold]) - q).max(axis=0)
-            self.settled, self._may_hold = now + seconds_for(apart, self._limits, GENTLE), None
+            self.settled = now + seconds_for(apart, self._limits, GENTLE)
 
     @property
     def halted(self) -> bool:
@@ -132,6 +135,8 @@ class Delivery:
         """Return the message that is due, or None."""
         if not self._copies or self._plan is None:
             return None
+        if self._options.stamp_commands and not self._by_itself and self._measured.clock.trouble(at_once=True):
+            return None  # by its clock it would be played at another time than it is meant for
         if self._points is None and self._on_its_way and now < self.settled and not self._by_itself:
             return None  # to begin its own way anew would cost the controller a step: what follows can wait
         self._copies -= 1

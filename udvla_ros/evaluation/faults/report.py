@@ -116,7 +116,7 @@ class Outcome:
             "what": self.scenario.what,
             "rest_within_s": self.scenario.rest_within,
             "command_rest_s": number(self.rest["command"]),
-            "measured_rest_s": number(self.rest["measured"]),
+            "measured_rest_s": number(self.rest.get("measured")),
             "step_beyond_limits_rad": number(self.step.beyond, 6),
             "longest_gap_s": number(self.step.gap),
             "violations_by_kind": dict(self.by_kind),
@@ -131,9 +131,11 @@ class Outcome:
 
 def table(report: Mapping[str, Any]) -> str:
     """Return what people read of a report."""
+    lines = _link(rows) if (rows := [row for row in report["faults"] if "worst" in row["notes"]]) else []
+    rows = [row for row in report["faults"] if "worst" not in row["notes"]]
     head = f"{'fault':32} {'rest s':>7} {'step rad':>9} {'gap s':>6} {'beyond':>8} {'viol.':>5} {'resumed':>7}  ends in"
-    lines = [head]
-    for row in report["faults"]:
+    lines += [head] if rows else []
+    for row in rows:
         gap = row["longest_gap_s"] or 0.0
         rest = "never" if row["time_to_rest_s"] is None else f"{row['time_to_rest_s']:.2f}"
         beyond = "inf" if row["step_beyond_limits_rad"] is None else f"{row['step_beyond_limits_rad']:.4f}"
@@ -147,6 +149,23 @@ def table(report: Mapping[str, Any]) -> str:
     if cpu:
         lines.append(f"arbiter at 100 Hz: {cpu['p50']:.1f}% of a core at the median, {cpu['p95']:.1f}% at p95")
     return "\n".join(lines)
+
+
+def _link(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of the faults between arbiter and controller: parts of the limits of what the latter wrote."""
+    head = f"{'at the controller, 500 Hz':26} {'rest s':>7} {'vel.':>5} {'acc.':>5} {'jerk':>5} {'TCP':>5}"
+    lines = [f"{head} {'skipped mrad':>12} {'viol.':>5} {'resumed':>7}  ends in"]
+    for row in rows:
+        worst = row["notes"]["worst"]
+        rest = "never" if row["time_to_rest_s"] is None else f"{row['time_to_rest_s']:.2f}"
+        parts = " ".join(f"{worst[kind]:5.2f}" for kind in ("velocity", "acceleration", "jerk", "tcp_speed"))
+        resumed = "yes" if row["resumed_by_itself"] else "no"
+        lines.append(
+            f"{row['name']:26} {rest:>7} {parts} {worst.get('skipped', 0.0) * 1e3:12.2f} {row['limit_violations']:>5} "
+            f"{resumed:>7}  {row['mode']}: {row['reason'][:60]}"
+        )
+        lines += [f"    FAILED: {text}" for text in row["failures"]]
+    return lines
 
 
 def plot(path: Path, outcomes: Sequence[Outcome]) -> Path:

@@ -88,6 +88,10 @@ class Controller:
         if not self.lose():
             self._on_their_way.append((now - self._base + self.delay, points))
 
+    def restarted(self) -> None:
+        """Note that it was started anew: what it writes from here on has nothing to do with what it wrote."""
+        self._parts.append((len(self.q), None, 0.0))
+
     def deliver(self) -> None:
         """Let every message that is on its way arrive at once."""
         self._on_their_way = [(self._next, points) for _, points in self._on_their_way]
@@ -155,6 +159,9 @@ class Rig:
         lag: s by which the measured arm is behind what the controller writes.
         controller: arguments of :class:`Controller`.
         options: of the arbiter.
+
+    Attributes:
+        modes: since when each mode was in force.
     """
 
     make = Controller
@@ -172,6 +179,7 @@ class Rig:
         self.controller = self.make(robot, q, gripper, now, **(controller or {}))
         self._seen: list[tuple[float, np.ndarray, np.ndarray]] = []
         self.blind = False
+        self.modes: list[tuple[float, str]] = [(now, self.arbiter.mode.value)]
         self.observe()
         self.arbiter.tick(now)
 
@@ -198,6 +206,8 @@ class Rig:
 
     def send(self) -> None:
         """Hand the controller what the arbiter wants sent."""
+        if self.arbiter.mode.value != self.modes[-1][1]:
+            self.modes.append((self.now, self.arbiter.mode.value))
         points = self.arbiter.take(self.now)
         if points is not None:
             self.controller.receive(points, self.now - self.skew)

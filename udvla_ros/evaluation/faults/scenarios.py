@@ -6,7 +6,9 @@ The clock starts at the first step, while the policy moves the arm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from udvla_ros.errors import ConfigError
 
@@ -16,6 +18,17 @@ CHUNK = 1.2  # s after which the last chunk of a policy that fell silent has bee
 UNSEEN = 0.6  # s after which stale or frozen cameras stop the policy
 INFERENCE = 0.6  # s that a chunk may be under way when the fault comes, on a busy machine
 BRAKE = 0.5  # s from a stop to rest
+
+
+class HasName(Protocol):
+    """What can be chosen by its name."""
+
+    @property
+    def name(self) -> str:
+        """As in the report."""
+
+
+Named = TypeVar("Named", bound=HasName)
 
 
 @dataclass(frozen=True)
@@ -126,16 +139,16 @@ SCENARIOS: tuple[Scenario, ...] = (
 )  # fmt: skip
 
 
-def chosen(only: str | None) -> list[Scenario]:
-    """Return the scenarios whose name contains one of the comma-separated words, or all.
+def chosen(only: str | None, known: Sequence[Named]) -> list[Named]:
+    """Return those whose name contains one of the comma-separated words, or all.
 
     Raises:
         ConfigError: none does.
     """
     if not only:
-        return list(SCENARIOS)
+        return list(known)
     words = [word.strip().lower() for word in only.split(",") if word.strip()]
-    found = [s for s in SCENARIOS if any(word in s.name.lower() for word in words)]
+    found = [s for s in known if any(word in s.name.lower() for word in words)]
     if not found:
-        raise ConfigError(f"no fault is called '{only}'; there are: {', '.join(s.name for s in SCENARIOS)}")
+        raise ConfigError(f"no fault is called '{only}'; there are: {', '.join(s.name for s in known)}")
     return found
