@@ -24,7 +24,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--only", default="", metavar="KINDS", help="disturbances, separated by commas (default: all)")
     parser.add_argument("--helped", type=int, default=20, help="of each, again with a helper (default: %(default)s)")
     parser.add_argument("--episodes", type=Path, nargs="*", metavar="FILE", help="episodes.jsonl in place of new ones")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/eval_monitor/<time>")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: runs/eval_monitor/<time>; one that was begun goes on"
+    )
     parser.set_defaults(run=run)
 
 
@@ -36,8 +38,10 @@ def add_watching(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads of each (default: %(default)s)")
 
 
-def collect(args: argparse.Namespace, counts: dict[str, int], watch: Any = None, helps: bool = False) -> list[Any]:
-    """Run watched episodes with a progress bar and return them."""
+def collect(
+    args: argparse.Namespace, counts: dict[str, int], kept: Path, of: str, watch: Any = None, helps: bool = False
+) -> list[Any]:
+    """Run watched episodes with a progress bar and return them; those that ``kept`` holds already are not run again."""
     from tqdm import tqdm
 
     from udvla_ros.evaluation.cases import Trial, trained_kinds, trained_sentences
@@ -45,13 +49,29 @@ def collect(args: argparse.Namespace, counts: dict[str, int], watch: Any = None,
     from udvla_ros.evaluation.suite import SuiteOptions
     from udvla_ros.evaluation.watch.proof import watched_cases
     from udvla_ros.evaluation.watch.runs import Watching, watch_parallel
+    from udvla_ros.monitor.episode import begun
 
     trial = Trial(sentences=trained_sentences(args.bundle))
     cases = watched_cases(counts, args.seed, trained_kinds(args.bundle), trial)
+    found = {episode.key: episode for episode in begun(kept, of)}
+    left = [case for case in cases if case.key not in found]
     # A chunk comes one control step late, as on an arm.
     suite = SuiteOptions(args.bundle, args.device, args.threads, loop=LoopOptions(execute=4, latency=1))
-    with tqdm(total=len(cases), unit="episode", smoothing=0.05) as bar:
-        return watch_parallel(Watching(suite, watch, helps), cases, args.workers, lambda episode: bar.update())
+    with (
+        tqdm(total=len(cases), initial=len(cases) - len(left), unit="episode", smoothing=0.05) as bar,
+        kept.open("a", encoding="utf-8") as file,
+    ):
+
+        def done(episode: Any) -> None:
+            episode.of = of
+            found[episode.key] = episode
+            file.write(episode.line())
+            file.flush()
+            bar.update()
+
+        if left:
+            watch_parallel(Watching(suite, watch, helps), left, args.workers, done)
+    return [found[case.key] for case in cases]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from udvla_ros.evaluation.watch import proof
     from udvla_ros.evaluation.watch.disturbances import KINDS
     from udvla_ros.monitor.calibration import Calibration
-    from udvla_ros.monitor.episode import read_episodes, write_episodes
+    from udvla_ros.monitor.episode import read_episodes
     from udvla_ros.monitor.watch import Watch
     from udvla_ros.policy.policy import Policy
     from udvla_ros.resources import find
@@ -69,15 +89,16 @@ def run(args: argparse.Namespace) -> int:
     kinds = [kind for kind in args.only.split(",") if kind] or [kind for kind in KINDS if kind != "plain"]
     counts = {"plain": args.plain, **dict.fromkeys(kinds, args.each)}
     folder = run_folder("eval_monitor", args.out)
+    of = f"bundle {calibration.bundle[:12]}"
     if args.episodes:
         episodes = [episode for path in args.episodes for episode in read_episodes(path)]
     else:
-        episodes = collect(args, counts)
-    write_episodes(folder / "episodes.jsonl", episodes)
+        episodes = collect(args, counts, folder / "episodes.jsonl", of)
     report = proof.prove(episodes, calibration)
     if args.helped:
-        helped = collect(args, {kind: min(args.helped, n) for kind, n in counts.items()}, Watch(calibration), True)
-        write_episodes(folder / "helped.jsonl", helped)
+        few, watch = {kind: min(args.helped, n) for kind, n in counts.items()}, Watch(calibration)
+        of += f", helped at {watch.threshold:.4f}"
+        helped = collect(args, few, folder / "helped.jsonl", of, watch, True)
         report["help"] = proof.help_report(episodes, helped)
     report = {"command": command_line(), "bundle": {"hash": calibration.bundle}, **report}
     write_report(folder / "report.json", report)

@@ -31,7 +31,10 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     fit.add_argument("--seed", type=int, default=40_000, help="first simulated scene (default: %(default)s)")
     fit.add_argument("--false-alarms", type=float, default=0.05, help="share of successes (default: %(default)s)")
     fit.add_argument("--patience", type=int, default=1, help="chunks in a row above the threshold (default: 1)")
-    fit.add_argument("--keep", type=Path, metavar="FILE", help="also write the episodes there")
+    fit.add_argument(
+        "--keep", type=Path, metavar="FILE", help="of simulated episodes, one that was begun goes on "
+        "(default: runs/monitor/<time>/episodes.jsonl)"
+    )  # fmt: skip
     add_watching(fit)
     fit.set_defaults(run=run)
 
@@ -39,10 +42,10 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fit, write the file and say what it means."""
     from udvla_ros.errors import ConfigError
-    from udvla_ros.evaluation.report import command_line
+    from udvla_ros.evaluation.report import command_line, run_folder
     from udvla_ros.evaluation.watch.disturbances import KINDS
     from udvla_ros.monitor.calibration import PATIENCE, fit
-    from udvla_ros.monitor.episode import read_episodes, write_episodes
+    from udvla_ros.monitor.episode import read_episodes
     from udvla_ros.policy.policy import Policy
     from udvla_ros.resources import find
     from udvla_ros.rollouts.bags.scores import episodes_of
@@ -51,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--patience {args.patience} must lie between 1 and {PATIENCE}")
     if not args.episodes and not args.simulate:
         raise ConfigError("name recorded episodes (folders of bags), or give --simulate 300")
+    if args.keep and not args.simulate:
+        raise ConfigError("--keep is for simulated episodes: give --simulate 300")
     bundle = Policy.load(args.bundle).hash
     episodes = [
         episode
@@ -59,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.simulate:
         share = max(1, args.simulate * DISTURBED // 100)
-        episodes += collect(args, {kind: args.simulate if kind == "plain" else share for kind in KINDS})
-    if args.keep:
-        write_episodes(args.keep, episodes)
+        counts = {kind: args.simulate if kind == "plain" else share for kind in KINDS}
+        kept = args.keep or run_folder("monitor") / "episodes.jsonl"
+        episodes += collect(args, counts, kept, f"bundle {bundle[:12]}")
+        print(f"the episodes are in {kept}: --keep {kept} goes on with them")
     made = fit(episodes, bundle, args.false_alarms, args.patience, command_line())
     path = made.save(find(args.bundle))
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in made.weights.items() if weight)

@@ -21,6 +21,7 @@ class ScoredEpisode:
         seconds: from the first observation to the end.
         times, scores: of each chunk, s from the beginning, and its scores by name.
         alarms: times of alarms, s, where somebody watched.
+        of: what it was run with, where it was simulated: episodes of another bundle are none of these.
     """
 
     kind: str
@@ -32,17 +33,43 @@ class ScoredEpisode:
     times: list[float]
     scores: list[dict[str, float]]
     alarms: list[float] = field(default_factory=list)
+    of: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What it is known by among those that were run alike."""
+        return self.kind, self.task, self.seed
+
+    def line(self) -> str:
+        """Return it as a line of a file."""
+        plain = asdict(self)
+        plain["scores"] = [{name: round(value, 5) for name, value in row.items()} for row in self.scores]
+        return json.dumps(plain) + "\n"
 
 
 def write_episodes(path: Path, episodes: Iterable[ScoredEpisode]) -> Path:
     """Write episodes, one a line."""
-    lines = []
-    for episode in episodes:
-        plain = asdict(episode)
-        plain["scores"] = [{name: round(value, 5) for name, value in row.items()} for row in episode.scores]
-        lines.append(json.dumps(plain))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("".join(episode.line() for episode in episodes), encoding="utf-8")
     return path
+
+
+def begun(path: Path, of: str) -> list[ScoredEpisode]:
+    """Return what a run that was broken off has left in its file; a line cut short is cut away.
+
+    Raises:
+        ConfigError: it was run with something else.
+    """
+    if not path.is_file():
+        return []
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        path.write_bytes(whole)
+    found = read_episodes(path)
+    strange = [episode.of for episode in found if episode.of != of]
+    if strange:
+        raise ConfigError(f"{path} holds episodes of {strange[0] or 'another run'}, and not of {of}; name a new file")
+    return found
 
 
 def read_episodes(path: Path) -> list[ScoredEpisode]:

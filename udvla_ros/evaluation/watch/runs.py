@@ -28,6 +28,7 @@ from udvla_ros.sim.expert import Expert
 from udvla_ros.sim.judge import TaskMonitor
 from udvla_ros.sim.world import TabletopWorld
 
+SHARE = 32  # episodes of a worker's job: what is lost where a run is broken off
 HELP = 30  # control steps for which the helper has the arm
 
 
@@ -37,6 +38,11 @@ class WatchedCase:
 
     case: Case
     kind: str
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """That of the episode which comes of it."""
+        return self.kind, str(self.case.task), self.case.seed
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ def watch_parallel(
     watching: Watching, cases: Sequence[WatchedCase], workers: int, done: Callable[[ScoredEpisode], None]
 ) -> list[ScoredEpisode]:
     """Return :func:`watch` of cases that are shared out among worker processes, in no order."""
-    size = max(watching.suite.batch, -(-len(cases) // (workers * 8)))
+    size = min(max(watching.suite.batch, -(-len(cases) // (workers * 8))), SHARE)
     shares = [cases[first : first + size] for first in range(0, len(cases), size)]
     episodes: list[ScoredEpisode] = []
     context = multiprocessing.get_context("spawn")  # OpenGL and torch do not survive a fork
