@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from udvla_ros.errors import ConfigError
 from udvla_ros.monitor.calibration import Calibration, conformal, fit, held, surprise
 from udvla_ros.monitor.episode import ScoredEpisode, read_episodes, write_episodes
 from udvla_ros.monitor.watch import Watch
+from udvla_ros.resources import find
 
 
 def episode(rng: np.random.Generator, success: bool = True, shift: float = 0.0, kind: str = "plain") -> ScoredEpisode:
@@ -120,3 +123,11 @@ def test_episodes_survive_their_file(tmp_path):
     (tmp_path / "scores.jsonl").write_text('{"kind": "plain"}\n')
     with pytest.raises(ConfigError, match="line 1"):
         read_episodes(tmp_path / "scores.jsonl")
+
+
+def test_the_shipped_calibration_comes_of_the_episodes_beside_it(tmp_path):
+    folder = find("models/udvla-nano-ur5e")
+    shipped = json.loads((folder / "monitor.json").read_text())
+    seen = read_episodes(folder / "monitor_episodes.jsonl")
+    made = fit(seen, shipped["bundle"], shipped["rate"], shipped["patience"], shipped["command"])
+    assert json.loads(made.save(tmp_path).read_text()) == shipped

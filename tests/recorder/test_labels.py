@@ -32,6 +32,16 @@ def test_labels_are_what_was_said():
     assert all(isinstance(value, str) for value in told.values())
 
 
+def test_the_sentence_is_what_the_policy_acts_on_and_stop_is_none():
+    labels = Labels({}, 0.0, instruction="touch the red cube")
+    labels.hear("policy_node/chunk_info", json.dumps({"bundle_hash": "5c417", "instruction": "touch the blue cube"}))
+    assert labels.instruction == "touch the blue cube", "a parameter said it, no topic"
+    labels.hear("instruction", "pick up the red cube")
+    labels.hear("instruction", "Halt!")
+    labels.hear("policy_node/chunk_info", json.dumps({"bundle_hash": "0ther"}))
+    assert labels.instruction == "pick up the red cube" and labels.bundle_hash == "5c417"
+
+
 @pytest.mark.parametrize(
     ("states", "said", "outcome", "by"),
     [

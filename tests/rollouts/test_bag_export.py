@@ -208,6 +208,7 @@ def test_measured_joints_are_the_same_however_they_were_sent(folder, tmp_path, s
 def test_a_sentence_that_changes_labels_only_what_came_after_it(tmp_path):
     recording = Recording().fill()
     recording.add(3.0, "instruction", "std_msgs/msg/String", synthetic.text("push the green cube"))
+    recording.add(5.0, "instruction", "std_msgs/msg/String", synthetic.text("Halt!"))
     recording.labels = {**synthetic.LABELS, "instruction": "push the green cube"}
     recording.messages.sort(key=lambda row: row[0])
     bag = finished(recording, tmp_path / "bag")

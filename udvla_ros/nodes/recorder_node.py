@@ -29,9 +29,10 @@ from udvla_ros.nodes.parameters import Parameters
 from udvla_ros.nodes.recorder_losses import Losses
 from udvla_ros.nodes.recorder_parts import TABLE, DecoderQuestion, check_room, fixed_labels, free, free_folder
 from udvla_ros.nodes.taps import Taps
+from udvla_ros.policy.words import means_hold
 from udvla_ros.rollouts.bags.auto import Automatic
 from udvla_ros.rollouts.bags.jpeg import Compressor
-from udvla_ros.rollouts.bags.labels import HAND_OVER, MODE, TOLD, Labels
+from udvla_ros.rollouts.bags.labels import HAND_OVER, INSTRUCTION, MODE, TOLD, Labels
 from udvla_ros.rollouts.bags.recording import Recording
 from udvla_ros.rollouts.bags.ring import Latched, Ring
 from udvla_ros.rollouts.bags.source import Sample, Source, text_of
@@ -130,7 +131,7 @@ class RecorderNode(Node):
             return False, self._broken or why_not(self._state)
         self._taps.survey()
         self._take(self._taps.drain())  # from before the start
-        labels = Labels(self._fixed, runtime.now(self), instruction=self._last_told.get("instruction", ""))
+        labels = Labels(self._fixed, runtime.now(self), instruction=self._last_told.get(INSTRUCTION, ""))
         try:
             recording = self._open(labels, "", self._taps.sources())
         except UdvlaError as error:
@@ -303,7 +304,10 @@ class RecorderNode(Node):
             text = text_of(sample.data)
         except ValueError:
             return
-        self._last_told[name] = text
+        if name == INSTRUCTION and means_hold(text):
+            return  # no sentence to learn: the one before it is what was done
+        self._last_told.pop(name, None)
+        self._last_told[name] = text  # the newest last
         self._handed_over |= name == HAND_OVER
         if name == MODE:
             self._auto.hear(text, time.monotonic())

@@ -18,6 +18,7 @@ import numpy as np
 from udvla_ros.errors import ConfigError, ObservationError
 from udvla_ros.motion.measured import Measured
 from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.policy.words import means_hold
 from udvla_ros.rollouts.bags.reader import Bag, header_stamp, seconds
 from udvla_ros.rollouts.bags.topic import BagError
 from udvla_ros.rollouts.frames import cropped
@@ -203,9 +204,9 @@ class RecordedEpisode:
 
     def sentences(self) -> list[tuple[float, str]]:
         """Return what was asked for from when on, s; one entry where it did not change, or was labelled otherwise."""
-        said = self.instructions
-        turns = [(t, s) for k, (t, s) in enumerate(zip(said.time, said.text, strict=True))
-                 if not k or s != said.text[k - 1]]  # fmt: skip
+        told = zip(self.instructions.time, self.instructions.text, strict=True)
+        said = [(t, s) for t, s in told if not means_hold(s)]
+        turns = [(t, s) for k, (t, s) in enumerate(said) if not k or s != said[k - 1][1]]
         if len(turns) < 2 or self.instruction != turns[-1][1]:
             return [(-np.inf, self.instruction)]
         return [(-np.inf, turns[0][1]), *turns[1:]]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from udvla_ros.policy.words import means_hold
 from udvla_ros.rollouts.bags.states import FAILURE, SUCCESS, UNKNOWN
 
 # Relative names of the topics that tell it.
@@ -36,11 +37,13 @@ class Labels:
 
     def hear(self, topic: str, text: str) -> None:
         """Take in what one of the :data:`TOLD` topics said."""
-        if topic == INSTRUCTION:
+        if topic == INSTRUCTION and not means_hold(text):
             self.instruction = text
-        elif topic == CHUNK_INFO and not self.bundle_hash:
+        elif topic == CHUNK_INFO:  # what the policy acts on, also where a parameter or a launch file said it
             said = _mapping(text)
-            self.bundle, self.bundle_hash = str(said.get("bundle", "")), str(said.get("bundle_hash", ""))
+            self.instruction = str(said.get("instruction") or self.instruction)
+            if not self.bundle_hash:
+                self.bundle, self.bundle_hash = str(said.get("bundle", "")), str(said.get("bundle_hash", ""))
         elif topic == HAND_OVER:
             self.handed_over = text
         elif topic == SIM_EPISODE and not self._sim:
