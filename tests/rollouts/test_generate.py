@@ -115,9 +115,9 @@ def test_another_config_is_not_mixed_in(made):
 
 def test_longer_data_go_on_where_shorter_ones_ended(tmp_path, blind, monkeypatch):
     monkeypatch.setattr(room, "_counter", multiprocessing.Value("q", 0))
-    monkeypatch.setattr(room, "_world", blind)
-    monkeypatch.setattr(room, "_run", lambda jobs, *_: [room._make_shard(*job) for job in jobs])
     config = {"seed": 60, "tasks": ("touch",)}
+    monkeypatch.setattr(room, "_make", lambda index: room.make_episode(blind, Config(3, **config), index))
+    monkeypatch.setattr(room, "_run", lambda jobs, *_: [room._make_shard(*job) for job in jobs])
     generate(tmp_path / "grown", Config(1, **config), progress=False, shard=2)
     first = disk.shard_paths(tmp_path / "grown")[0].read_bytes()
     grown = generate(tmp_path / "grown", Config(3, **config), progress=False, shard=2)

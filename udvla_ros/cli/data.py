@@ -54,7 +54,12 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=1000, help="successful ones (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first episode, < 1000000 (default: 0)")
     parser.add_argument("--workers", type=positive, default=1, help="processes (default: %(default)s)")
-    parser.add_argument("--tasks", default="touch,pick,push,place", help="kinds, in turn (default: %(default)s)")
+    parser.add_argument(
+        "--suite", default="tabletop", help="tabletop, or libero_object, libero_spatial, libero_goal, libero_10, ..."
+    )
+    parser.add_argument(
+        "--tasks", help="in turn: kinds (default: touch,pick,push,place); of LIBERO numbers, such as 0-2 (default: all)"
+    )
     parser.add_argument("--noise", type=float, default=1.0, help="factor on the expert's noise (default: 1)")
     parser.add_argument("--tray", type=float, default=0.25, help="share of scenes with an idle tray (default: 0.25)")
     parser.add_argument("--distractors", type=float, default=0.0, help="share of each distractor (default: 0)")
@@ -71,6 +76,9 @@ def run_generate(args: argparse.Namespace) -> int:
     """Generate a data set and print its description."""
     from udvla_ros.rollouts.generate import Config, generate
 
+    if args.suite != "tabletop":
+        return generate_libero(args)
+    args.tasks = args.tasks or "touch,pick,push,place"
     tasks = tuple(kind.strip() for kind in args.tasks.split(",") if kind.strip())
     policy = str(args.policy) if args.policy else ""
     config = Config(
@@ -78,6 +86,24 @@ def run_generate(args: argparse.Namespace) -> int:
     )
     driver = partial(load_driver, policy) if policy else None
     _print(generate(args.out, config, args.workers, make_driver=driver), args.json)
+    return 0
+
+
+def generate_libero(args: argparse.Namespace) -> int:
+    """Generate a data set of a LIBERO suite, in the interpreter that has LIBERO."""
+    from udvla_ros.resources import roots
+    from udvla_ros.sim.libero.install import enter
+
+    enter(roots()[0])
+    from udvla_ros.rollouts.generate import GenerateError, generate
+    from udvla_ros.rollouts.libero import SHARD, LiberoConfig
+    from udvla_ros.sim.libero.suites import chosen
+
+    if args.policy:
+        raise GenerateError("--policy works on the tabletop alone; leave it out with --suite")
+    numbers = tuple(task.index for task in chosen(args.suite, args.tasks or "all"))
+    config = LiberoConfig(args.episodes, args.seed, args.suite, numbers, args.noise)
+    _print(generate(args.out, config, args.workers, shard=SHARD), args.json)
     return 0
 
 
@@ -113,7 +139,9 @@ def run_inspect(args: argparse.Namespace) -> int:
 
     description = read_description(args.folder)
     if args.labels:
-        description["agreement"] = agreement(read_episodes(args.folder))
+        description["agreement"] = agreement(
+            read_episodes(args.folder), (description.get("action", {}).get("scale") or [1.0])[0]
+        )
     _print(description, args.json)
     if args.sheet:
         write_sheet(args.folder, args.sheet, args.episodes)

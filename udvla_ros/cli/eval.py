@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from udvla_ros.cli import eval_libero
 from udvla_ros.cli.data import positive
 from udvla_ros.errors import ConfigError
 
@@ -30,11 +31,14 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         description="Run a bundle in closed loop in simulation, without ROS and as fast as it goes, and report success "
         "rates with 95%% intervals (Wilson) and latencies. Scenes come from seeds that no demonstration has.",
     )
-    parser.add_argument("--suite", default="tabletop", choices=["tabletop"], help="default: %(default)s")
+    parser.add_argument(
+        "--suite", default="tabletop", help="tabletop (default), or one of LIBERO, such as libero_object"
+    )
+    eval_libero.add_arguments(parser)
     parser.add_argument(
         "--task", default="all", help="touch, pick, push, place, all (the bundle's own) or swap; several with commas"
     )
-    parser.add_argument("--episodes", type=positive, default=30, help="per task; for swap, scenes (default: 30)")
+    parser.add_argument("--episodes", type=positive, help="per task; for swap, scenes (default: 30; LIBERO: 50)")
     parser.add_argument("--seed", type=int, default=0, help="first scene, counted from 1000000 (default: 0)")
     parser.add_argument("--held-out", action="store_true", help="phrasings that demonstrations never use")
     parser.add_argument("--condition", default="plain", help="plain, distractors, light or camera (default: plain)")
@@ -43,7 +47,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/eval/<time>")
     parser.add_argument("--dump", type=Path, metavar="DIR", help=f"draw the first {DUMPED} episodes of each task there")
     add_decoding_arguments(parser)
-    parser.add_argument("--execute", type=positive, default=4, help="control steps between observations (default: 4)")
+    parser.add_argument("--execute", type=positive, help="control steps between looks (default: 4; LIBERO: the chunk)")
     parser.add_argument("--latency-steps", type=int, default=0, help="control steps a chunk is late (default: 0)")
     parser.add_argument("--cut-unreachable", action="store_true", help="play a chunk up to its first unreachable step")
     parser.add_argument("--batch", type=positive, default=8, help="worlds in one process (default: %(default)s)")
@@ -100,6 +104,9 @@ def runtime_changes(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a table, and write ``report.json``."""
+    if args.suite != "tabletop":
+        return eval_libero.run(args, decoding_changes(args), runtime_changes(args))
+    args.episodes, args.execute = args.episodes or 30, args.execute or 4
     from dataclasses import asdict, replace
     from functools import partial
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,15 +106,20 @@ class ImageConvention:
         resize: ``area``: averaged when shrunk, so that small objects keep colour; ``bicubic``: PIL's, as published.
         turned: the data's images are the camera's turned by 180 degrees (LIBERO's renderer draws upside down).
         squash: an image of another aspect ratio is squeezed into the view's, not refused.
+        crops: per camera the part [x, y, width, height] that is looked at, in shares of the turned image's sides.
     """
 
     resize: str = "area"
     turned: bool = False
     squash: bool = False
+    crops: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZES:
             raise BundleError(f"images' resize is '{self.resize}'; known: {', '.join(RESIZES)}")
+        for camera, part in self.crops.items():
+            if len(part) != 4 or not all(0 <= part[i] < part[i] + part[i + 2] <= 1 + 1e-9 for i in (0, 1)):
+                raise BundleError(f"images' crop of {camera} is {list(part)}; give [x, y, width, height] within 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from udvla_ros.errors import ObservationError
 from udvla_ros.model.checkpoint import ActionConvention, ImageConvention
+from udvla_ros.rollouts.frames import portion
 from udvla_ros.tokens.layout import View
 
 AS_TRAINED_HERE = ImageConvention()
@@ -58,7 +59,8 @@ def fitted(
             f"camera {view.name} gave {image.dtype} {image.shape}; convert it to uint8 RGB [H, W, 3]"
         )
     if images.turned and not prepared:
-        image = np.ascontiguousarray(image[::-1, ::-1])
+        image = image[::-1, ::-1]
+    image = np.ascontiguousarray(portion(image, images.crops.get(view.name, ())))
     height, width = image.shape[:2]
     if (height, width) == (view.height, view.width):
         return image

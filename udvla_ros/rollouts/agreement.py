@@ -13,8 +13,10 @@ from udvla_ros.rollouts.episodes import Episode
 STAYS = 0.02  # m: a chunk that moves the hand less, and the gripper not at all, says 'stay'
 
 
-def agreement(episodes: Iterable[Episode]) -> dict[str, Any]:
+def agreement(episodes: Iterable[Episode], metres: float = 1.0) -> dict[str, Any]:
     """Return what the labels say against where the hand came by the future that stands beside them.
+
+    ``metres`` is the way of a 1 in an action.
 
     ``apart_mm_p50`` and ``apart_mm_p90``: distance, in mm, of the commanded TCP at the future frame from where the
     label leads; ``travel_mm``: mean length of a label's way; ``stay``: per task, the share of labels that stay.
@@ -23,7 +25,7 @@ def agreement(episodes: Iterable[Episode]) -> dict[str, Any]:
     for episode in episodes:
         place = episode.tcp_command[:, :3, 3]
         for step in range(episode.labelled):
-            label = episode.intention[step]
+            label = episode.intention[step] * np.array([metres] * 3 + [1.0] * 4)
             came = place[episode.future(step, len(label))] - place[step]
             apart.append(float(np.linalg.norm(label[:, :3].sum(0) - came)))
             travel.append(float(np.linalg.norm(label[:, :3], axis=1).sum()))

@@ -7,7 +7,7 @@ done where its shape is not the bundle's. ``exact`` (the default) refuses, ``cro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -33,6 +33,15 @@ def cropped(image: np.ndarray, camera: str, entry: Mapping[str, Any]) -> np.ndar
             f"cameras.{camera}.crop in the robot file: [x, y, width, height]"
         )
     return np.ascontiguousarray(image[y : y + height, x : x + width])
+
+
+def portion(image: np.ndarray, part: Sequence[float]) -> np.ndarray:
+    """Return the part [x, y, width, height] of a picture [h, w, 3], in shares of its sides; all of it if none."""
+    if not part:
+        return image
+    h, w = image.shape[:2]
+    x, y, width, height = part
+    return image[round(y * h) : round((y + height) * h), round(x * w) : round((x + width) * w)]
 
 
 def shaped(image: np.ndarray, camera: str, height: int, width: int, entry: Mapping[str, Any] | None = None

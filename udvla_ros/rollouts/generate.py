@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -33,6 +33,28 @@ SHARD = 100  # episodes
 EVALUATION_SEEDS = 1_000_000  # the first seed that data never uses
 ATTEMPTS = 50  # failures in a row after which something is wrong
 MakeDriver = Callable[[], Driver]
+Make = Callable[[int], list[disk.Episode]]  # index of an episode -> its stretches
+
+
+class Source(Protocol):
+    """What a data set is made from: a dataclass; two equal ones give the same episodes."""
+
+    @property
+    def episodes(self) -> int:
+        """How many successful ones."""
+
+    @property
+    def seed(self) -> int:
+        """Of the first episode; the others follow."""
+
+    def check(self) -> None:
+        """Raise GenerateError where wrong data would come of it."""
+
+    def maker(self, make_driver: MakeDriver | None) -> Make:
+        """Return what makes episodes, with worlds of its own, in a worker process."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the data's description says beyond counts."""
 
 
 class GenerateError(UdvlaError):
@@ -73,6 +95,31 @@ class Config:
             camera_metres=0.006 * self.camera,
             camera_turn=0.01 * self.camera,
         )
+
+    def maker(self, make_driver: MakeDriver | None) -> Make:
+        """Return what makes episodes on the tabletop."""
+        from udvla_ros.sim.world import TabletopWorld
+
+        driver = make_driver() if make_driver else None
+        world = TabletopWorld(render=True)
+        return lambda index: make_episode(world, self, index, driver)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the noise, the conventions and the cameras."""
+        from udvla_ros.sim.control import CONTROL_DT
+        from udvla_ros.sim.scene import JOINTS, default_cameras
+
+        return {
+            "noise": asdict(Noise.scaled(self.noise)),
+            "control_hz": round(1.0 / CONTROL_DT),
+            "action": {
+                "space": "tcp_delta", "frame": "base", "chunk": CHUNK, "dimensions": 7, "gripper": 6,
+                "control_hz": 1.0 / CONTROL_DT, "joints": list(JOINTS),
+            },
+            "action_space": "tcp_delta, base frame: dxyz (m), rotation vector (rad), gripper +1 close -1 open",
+            "intention_shape": [CHUNK, 7],
+            "cameras": {name: [camera.height, camera.width] for name, camera in default_cameras().items()},
+        }
 
     def check(self) -> None:
         """Refuse what would be wrong data.
@@ -126,8 +173,7 @@ def make_episode(world: Any, config: Config, index: int, driver: Driver | None =
 
 
 _counter: Any = None  # of a worker process: episodes made so far by all of them
-_world: Any = None
-_driver: Driver | None = None
+_make: Make | None = None
 
 
 def _start_worker(counter: Any) -> None:
@@ -137,25 +183,24 @@ def _start_worker(counter: Any) -> None:
     _counter = counter
 
 
-def _make_shard(config: Config, indices: range, path: Path, make_driver: MakeDriver | None) -> None:
-    global _world, _driver
-    if _driver is None and make_driver is not None:
-        _driver = make_driver()
-    if _world is None:  # here and not at the start, so that a RenderError reaches the user
-        from udvla_ros.sim.world import TabletopWorld
-
-        _world = TabletopWorld(render=True)
+def _make_shard(config: Source, indices: range, path: Path, make_driver: MakeDriver | None) -> None:
+    global _make
+    if _make is None:  # here and not at the start, so that a RenderError reaches the user
+        _make = config.maker(make_driver)
     made: list[disk.Episode] = []
     for index in indices:
-        made += make_episode(_world, config, index, _driver)
+        made += _make(index)
         with _counter.get_lock():
             _counter.value += 1
-    disk.write_shard(path, made)
+    try:
+        disk.write_shard(path, made)
+    except OSError as error:
+        raise GenerateError(f"{path} cannot be written ({error.strerror}); make room, run it again to go on") from error
 
 
 def generate(
     folder: Path,
-    config: Config,
+    config: Source,
     workers: int = 1,
     progress: bool = True,
     shard: int = SHARD,
@@ -191,9 +236,9 @@ def generate(
     return description
 
 
-def _claim(folder: Path, config: Config, shard: int) -> list[int]:
+def _claim(folder: Path, config: Source, shard: int) -> list[int]:
     """Return where each shard ends, remembered before the first one: a resumed run cannot mix two data sets."""
-    path, mine = folder / "config.json", json.loads(json.dumps(asdict(config)))
+    path, mine = folder / "config.json", json.loads(json.dumps(asdict(cast(Any, config))))
     ends: list[int] = []
     if path.is_file():
         theirs = json.loads(path.read_text())
@@ -209,7 +254,7 @@ def _claim(folder: Path, config: Config, shard: int) -> list[int]:
     return ends
 
 
-def _run(jobs: list[tuple[Config, range, Path, MakeDriver | None]], workers: int, progress: bool) -> None:
+def _run(jobs: list[tuple[Source, range, Path, MakeDriver | None]], workers: int, progress: bool) -> None:
     from tqdm import tqdm
 
     context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
@@ -232,11 +277,8 @@ def _run(jobs: list[tuple[Config, range, Path, MakeDriver | None]], workers: int
         bar.close()
 
 
-def _describe(config: Config, paths: list[Path], seconds: float) -> dict[str, Any]:
+def _describe(config: Source, paths: list[Path], seconds: float) -> dict[str, Any]:
     """Read the small arrays of every shard and sum up."""
-    from udvla_ros.sim.control import CONTROL_DT
-    from udvla_ros.sim.scene import JOINTS, default_cameras
-
     made: Counter = Counter()
     attempts: Counter = Counter()
     colours: Counter = Counter()
@@ -255,8 +297,7 @@ def _describe(config: Config, paths: list[Path], seconds: float) -> dict[str, An
     return {
         "format": disk.FORMAT,
         "version": disk.VERSION,
-        "config": asdict(config),
-        "noise": asdict(Noise.scaled(config.noise)),
+        "config": asdict(cast(Any, config)),
         "episodes": sum(made.values()),
         "episodes_per_task": dict(made),
         "episodes_per_colour": dict(colours),
@@ -266,13 +307,6 @@ def _describe(config: Config, paths: list[Path], seconds: float) -> dict[str, An
         "labels": labels,
         "seeds": [config.seed, config.seed + config.episodes - 1],
         "expert_success": {kind: round(made[kind] / attempts[kind], 4) for kind in made},
-        "control_hz": round(1.0 / CONTROL_DT),
-        "action": {
-            "space": "tcp_delta", "frame": "base", "chunk": CHUNK, "dimensions": 7, "gripper": 6,
-            "control_hz": 1.0 / CONTROL_DT, "joints": list(JOINTS),
-        },
-        "action_space": "tcp_delta, base frame: dxyz (m), rotation vector (rad), gripper +1 close -1 open",
-        "intention_shape": [CHUNK, 7],
-        "cameras": {name: [camera.height, camera.width] for name, camera in default_cameras().items()},
+        **config.facts(),
         "seconds": round(seconds, 1),
     }

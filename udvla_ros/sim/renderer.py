@@ -7,6 +7,7 @@ costs less, and closing it is explicit.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,20 +21,22 @@ class Renderer:
     Args:
         model: compiled model whose camera names are the keys of ``cameras``.
         cameras: image size of each view. The largest that fits is the model's ``vis.global_`` buffer.
+        hidden: groups of geoms that are not drawn.
 
     Raises:
         RenderError: OpenGL does not start.
     """
 
-    def __init__(self, model: mujoco.MjModel, cameras: dict[str, Camera]) -> None:
+    def __init__(self, model: mujoco.MjModel, cameras: dict[str, Camera], hidden: Sequence[int] = ()) -> None:
         self._model = model
         self._gl = make_context(model.vis.global_.offwidth, model.vis.global_.offheight)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._scene = mujoco.MjvScene(model, maxgeom=200)
+        self._scene = mujoco.MjvScene(model, maxgeom=max(200, 2 * (model.ngeom + model.nsite)))
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._option = mujoco.MjvOption()
+        self._option.geomgroup[list(hidden)] = 0
         self._free = weakref.finalize(self, _free, self._context, self._gl)  # at exit too, before OpenGL goes
         self._views = {}
         for name, size in cameras.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 from udvla_ros.errors import ConfigError
 from udvla_ros.model.backbone import Backbone
-from udvla_ros.model.checkpoint import ActionConvention, Bundle, BundleConfig
+from udvla_ros.model.checkpoint import ActionConvention, Bundle, BundleConfig, ImageConvention
 from udvla_ros.rollouts.episodes import read_description
 from udvla_ros.tokens.action import FastTokenizer
 from udvla_ros.tokens.layout import Layout, View, Vocabulary
@@ -42,6 +42,7 @@ class Recipe:
     training: PolicyTraining
     only: str | None = None  # regular expression: learn from instructions that it finds something in
     tasks: tuple[str, ...] = ()  # kinds of task the bundle is for; those of the data if empty
+    images: ImageConvention = field(default_factory=ImageConvention)  # how the data's pictures were made
 
     @classmethod
     def load(cls, path: Path, settings: Sequence[str] = (), **changes: Any) -> Recipe:
@@ -59,7 +60,9 @@ class Recipe:
             chosen = {**values.pop("training"), **{k: v for k, v in changes.items() if v is not None}}
             training = PolicyTraining(**chosen, backbone=values["backbone"])
             values["tasks"] = tuple(values.get("tasks", ()))
-            return cls(**{**values, "action": ActionConvention(**values["action"]), "training": training})
+            images = ImageConvention(**values.get("images", {}))
+            action = ActionConvention(**values["action"])
+            return cls(**{**values, "action": action, "images": images, "training": training})
         except (KeyError, TypeError) as error:
             raise ConfigError(f"{path} is no training file: {error}") from error
 
@@ -149,6 +152,7 @@ class PolicyRun:
             start: a bundle to begin from instead of fresh weights; its backbone and action codes are this run's.
             fresh_actions: these action codes are not those of ``start``.
         """
+        agreed_crops(recipe, episodes)
         out.mkdir(parents=True, exist_ok=True)
         self.out, self._token_file = out, tokens
         recipe = replace(recipe, action=agreed_action(recipe, episodes))
@@ -168,8 +172,9 @@ class PolicyRun:
         kinds = dict.fromkeys(kind for folder in episodes for kind in read_description(folder)["episodes_per_task"])
         tasks = recipe.tasks or tuple(kinds)
         config = BundleConfig(
-            recipe.name, recipe.backbone, layout, recipe.attention, recipe.action, recipe.decoding, tasks=tasks
-        )
+            recipe.name, recipe.backbone, layout, recipe.attention, recipe.action, recipe.decoding, tasks=tasks,
+            images=recipe.images,
+        )  # fmt: skip
         self.bundle = Bundle(config, backbone, eyes, text, fast, normalizer, sentences=sentences)
         self.bundle.check()
         if parent is not None:
@@ -248,3 +253,13 @@ def agreed_action(recipe: Recipe, episodes: Sequence[Path]) -> ActionConvention:
                 "again with the --space, --hz and --chunk you want"
             )
     return next(reversed(told.values()))
+
+
+def agreed_crops(recipe: Recipe, episodes: Sequence[Path]) -> None:
+    """Raise ConfigError where data and training file look at other parts of a picture."""
+    ours = {name: [float(share) for share in part] for name, part in recipe.images.crops.items()}
+    for folder in episodes:
+        told = read_description(folder).get("crops", {})
+        theirs = {name: list(part) for name, part in told.items() if list(part) != [0.0, 0.0, 1.0, 1.0]}
+        if theirs != ours:
+            raise ConfigError(f"{folder} has crops {theirs} and the training file {ours}; name another with --config")

@@ -1,0 +1,1 @@
+"""Success in LIBERO: published init states, LIBERO's own success check, our loop."""

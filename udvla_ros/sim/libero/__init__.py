@@ -1,0 +1,1 @@
+"""LIBERO's own scenes, init states and success checks behind our loop; needs ``make libero``."""
