@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import rclpy
@@ -43,6 +44,7 @@ VALUES = (
 @given(said=st.dictionaries(st.sampled_from([*(entry.name for entry in TABLE), "denoise_step"]), VALUES, max_size=3))
 def test_a_set_of_parameters_is_taken_whole_or_refused_whole(node, said):
     before = node.known.values()
+    told = {name: "off" if name == "foresight" and value is False else value for name, value in said.items()}
     try:
         result = node.set_parameters_atomically([Parameter(name, value=value) for name, value in said.items()])
     except (rclpy.exceptions.ParameterNotDeclaredException, TypeError, ValueError, OverflowError):
@@ -50,7 +52,7 @@ def test_a_set_of_parameters_is_taken_whole_or_refused_whole(node, said):
     else:
         taken = result.successful
         assert taken or (result.reason and "\n" not in result.reason)
-    assert node.known.values() == (before | said if taken else before)
+    assert node.known.values() == (before | told if taken else before)
     assert not any(isinstance(value, float) and not math.isfinite(value) for value in node.known.values().values())
 
 
@@ -61,3 +63,39 @@ def test_a_parameter_that_nobody_knows_is_refused_at_the_start(context):
             Parameters(made, TABLE)
     finally:
         made.destroy_node()
+
+
+@pytest.mark.parametrize(("said", "meant"), [(False, "off"), (True, "on")])
+def test_the_words_that_yaml_takes_for_yes_and_no_are_the_words(context, said, meant):
+    made = Node("worded", context=context, parameter_overrides=[Parameter("compile", value=said)])
+    try:
+        known = Parameters(made, TABLE)
+        assert known["compile"] == meant
+        if not said:
+            assert made.set_parameters([Parameter("foresight", value=said)])[0].successful
+            assert known["foresight"] == "off"
+        assert not made.set_parameters([Parameter("instruction", value=said)])[0].successful
+    finally:
+        made.destroy_node()
+
+
+def test_what_a_file_gives_to_nodes_of_any_name_is_refused_only_where_it_is_like_one_of_ours(
+    context, tmp_path, monkeypatch
+):
+    file = tmp_path / "all.yaml"
+
+    def started(text: str) -> None:
+        file.write_text(text)
+        arguments = ["--ros-args", "--params-file", str(file)]
+        monkeypatch.setattr(sys, "argv", ["node", *arguments])
+        made = Node("shared", context=context, cli_args=arguments)
+        try:
+            Parameters(made, TABLE)
+        finally:
+            made.destroy_node()
+
+    started("/**: {ros__parameters: {exposure_time: 20, denoise_steps: 4}}")
+    with pytest.raises(ConfigError, match="did you mean denoise_steps"):
+        started("/**: {ros__parameters: {denoise_step: 4}}")
+    with pytest.raises(ConfigError, match="exposure_time is not one of its parameters"):
+        started("shared: {ros__parameters: {exposure_time: 20}}")

@@ -18,7 +18,7 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
+from std_msgs.msg import Empty, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -117,6 +117,8 @@ class ArbiterNode(Node):
         self._lock = LockTopic(self, "emergency_stop")
         self._watch = ControllerWatch(self, self.robot, self._arm, self._gripper)
         self._hand_over = Polled(self, String, "policy/hand_over", runtime.COMMAND_QOS)
+        self._alive = Polled(self, Empty, "policy/alive", runtime.STATE_QOS)
+        self._policy_heard: float | None = None  # on a steady clock; a policy of somebody else's never says
         arbiter = self.arbiter
         for name, act in {
             "engage_policy": lambda now: self._engage("policy", now),
@@ -153,6 +155,8 @@ class ArbiterNode(Node):
             self.arbiter.intruded(foreign, now)
 
     def _take_offers(self) -> None:
+        if self._alive.take():
+            self._policy_heard = time.monotonic()
         for message, _ in self._hand_over.messages():
             reason = " ".join(message.data.split())[:REASON] or "the policy asks to be held"
             self.arbiter.hand_over(reason, self._time())
@@ -182,6 +186,9 @@ class ArbiterNode(Node):
         trouble = self._writers[source].rivals()
         if not trouble and source == "policy" and not self.count_publishers(f"{source}/joint_trajectory"):
             trouble = f"nobody publishes on {source}/joint_trajectory; is policy_node active?"
+        silent = 0.0 if self._policy_heard is None else time.monotonic() - self._policy_heard
+        if not trouble and source == "policy" and silent > runtime.ALIVE:
+            trouble = f"policy_node has not been heard for {silent:.0f} s; see its log, start it again"
         if trouble:
             return Verdict(False, trouble, "not_ready", self.arbiter.plan)
         self._watch.look()

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import yaml
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -14,6 +19,8 @@ from rclpy.parameter import Parameter
 from udvla_ros.errors import ConfigError, UdvlaError
 from udvla_ros.schema import meant
 
+WORDS = {False: "off", True: "on"}  # what YAML 1.1 takes for no and yes
+ALIKE = 0.8  # likeness from which on a name is taken for a misspelt one of ours
 OF_ROS = ("use_sim_time", "qos_overrides.", "start_type_description_service")  # every node has these
 
 
@@ -43,6 +50,22 @@ class Entry:
         return descriptor
 
 
+def shared(arguments: Sequence[str]) -> set[str]:
+    """Return the parameters that the files on a command line give to nodes of any name: others' may be among them."""
+    names: set[str] = set()
+    for flag, file in pairwise(arguments):
+        if flag != "--params-file":
+            continue
+        try:
+            content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+            for node, sections in content.items():
+                if "*" in node:
+                    names |= set(sections.get("ros__parameters") or {})
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):
+            continue  # rcl has refused it already, or will
+    return names
+
+
 class Parameters:
     """The parameters of a node. A set that breaks a range or a choice, or that ``check`` refuses, is refused whole.
 
@@ -62,10 +85,13 @@ class Parameters:
         self._table = {entry.name: entry for entry in table}
         node.add_on_set_parameters_callback(self._on_set)
         node.add_post_set_parameters_callback(self._after_set)
+        node.add_pre_set_parameters_callback(self._worded)
+        node._parameter_overrides |= {p.name: p for p in self._worded(list(node._parameter_overrides.values()))}
         for entry in table:
             node.declare_parameter(entry.name, entry.default, entry.descriptor())
+        foreign = {name for name in shared(sys.argv) if not get_close_matches(name, self._table, cutoff=ALIKE)}
         for name in node._parameter_overrides:
-            if not node.has_parameter(name) and not name.startswith(OF_ROS):
+            if not (node.has_parameter(name) or name.startswith(OF_ROS) or name in foreign):
                 raise ConfigError(f"{node.get_name()}: {name} is not one of its parameters; {meant(name, self._table)}")
 
     def __getitem__(self, name: str) -> Any:
@@ -74,6 +100,15 @@ class Parameters:
     def values(self) -> dict[str, Any]:
         """Return all values by name."""
         return {name: self[name] for name in self._table if self._node.has_parameter(name)}
+
+    def _worded(self, parameters: list[Parameter]) -> list[Parameter]:
+        """Return the parameters with YAML's yes and no as the words that they were written as: off, on."""
+        return [
+            Parameter(p.name, value=WORDS[p.value])
+            if isinstance(p.value, bool) and p.name in self._table and WORDS[p.value] in self._table[p.name].choices
+            else p
+            for p in parameters
+        ]
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
         new = {p.name: p.value for p in parameters if p.name in self._table}

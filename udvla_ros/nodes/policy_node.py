@@ -79,6 +79,7 @@ class PolicyNode(runtime.GuardedLifecycle):
         self._policy: Any = None
         self._loop: InferenceLoop | None = None
         self._active = False
+        self._said: set[str] = set()  # parameters that somebody has set
         self._patience: Any = None
         self._mode: str | None = None
         self._failure = ""
@@ -157,9 +158,10 @@ class PolicyNode(runtime.GuardedLifecycle):
 
     def _take_defaults(self, policy: Any) -> None:
         """Let the bundle's own options be the values of the parameters that nobody has given."""
-        given = set(self._parameter_overrides)
+        given = set(self._parameter_overrides) | self._said
         defaults = {name: v for name, v in parameters_of(policy.options()).items() if name not in given}
         self.set_parameters_atomically([Parameter(name, value=value) for name, value in defaults.items()])
+        self._said = given
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start inference."""
@@ -313,6 +315,7 @@ class PolicyNode(runtime.GuardedLifecycle):
             self._foresight.check(values)
 
     def _on_parameters(self, changed: dict[str, Any]) -> None:
+        self._said |= changed.keys()
         if changed.get("instruction"):
             self._instruct(changed["instruction"])
         if "only_when_engaged" in changed:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
+from std_msgs.msg import Empty, String
 from trajectory_msgs.msg import JointTrajectory
 
 from udvla_ros.motion.robot import RobotDescription
@@ -27,6 +28,10 @@ class PolicyOutput:
         self._first = node.create_publisher(Image, "~/predicted_image", runtime.STATE_QOS)
         self._info = node.create_publisher(String, "~/chunk_info", runtime.STATE_QOS)
         self._predicted: dict[str, Publisher] = {}
+        # DDS takes 20 s to miss a process that was killed; whoever is to rely on this one hears it before.
+        alive = node.create_publisher(Empty, "policy/alive", runtime.STATE_QOS)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(runtime.ALIVE / 4, lambda: alive.publish(Empty()), clock=steady)
 
     def open(self, cameras: Sequence[str]) -> None:
         """Make room for the predictions of a bundle's cameras; the first has the topic without a name."""

@@ -42,6 +42,7 @@ ANY_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT, durabi
 COMMAND_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 STATE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
+ALIVE = 2.0  # s without a sign of life after which a policy is not there
 SERVED, AT_ONCE = 0.03, 2  # s between two looks of a paced node's executor, and callbacks that it runs at each
 
 

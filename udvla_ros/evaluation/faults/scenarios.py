@@ -66,7 +66,7 @@ PASS: dict[str, object] = {
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "policy killed", "SIGKILL of policy_node in mid-motion; it comes back 2.5 s later",
-        steps=(("signal", "policy_node", "KILL"), ("wait", 2.5), ("start", "policy_node")),
+        steps=(("signal", "policy_node", "KILL"), ("wait", 2.5), ("refused", "policy"), ("start", "policy_node")),
         rest_within=CHUNK, ends=("HOLD",),
     ),
     Scenario(
