@@ -109,9 +109,10 @@ def test_the_expert_solves_a_published_init_state(world):
 
 
 def test_goals_that_are_no_placing_have_no_expert():
-    world = LiberoWorld(suites.tasks("libero_goal")[0], render=False)  # open the middle drawer
-    with pytest.raises(install.LiberoError, match="no placing"):
-        Expert(world)
+    with pytest.raises(install.LiberoError, match=r"task 0: .* is no placing"):  # open the middle drawer
+        suite.check(suite.Options("libero_goal", (0,), "expert"))
+    with pytest.raises(install.LiberoError, match="is no placing"):
+        rollouts.LiberoConfig(1, suite="libero_goal", tasks=(1, 0)).check()
 
 
 def test_demonstrations_agree_with_what_was_done(world):

@@ -16,7 +16,7 @@ import numpy as np
 from udvla_ros.rollouts.episodes import PER_FRAME, Episode
 from udvla_ros.rollouts.frames import fitted, portion
 from udvla_ros.rollouts.generate import ATTEMPTS, EVALUATION_SEEDS, GenerateError, Make, MakeDriver
-from udvla_ros.sim.libero.expert import Expert
+from udvla_ros.sim.libero.expert import Expert, placing
 from udvla_ros.sim.libero.suites import base_of, chosen
 from udvla_ros.sim.libero.world import HZ, SCALE, LiberoWorld
 
@@ -51,8 +51,9 @@ class LiberoConfig:
     noise: float = 1.0
 
     def check(self) -> None:
-        """Refuse no episodes, a negative noise, a suite or task that does not exist, and seeds of evaluations."""
-        chosen(self.suite, ",".join(map(str, self.tasks)))
+        """Refuse no episodes, a negative noise, seeds of evaluations, and what does not exist or has no expert."""
+        for task in chosen(self.suite, ",".join(map(str, self.tasks))):
+            placing(task)
         if self.episodes < 1 or self.noise < 0:
             raise GenerateError(f"--episodes {self.episodes} --noise {self.noise} makes no data; give 1 and 0 or more")
         if self.seed < 0 or self.seed + self.episodes > EVALUATION_SEEDS:

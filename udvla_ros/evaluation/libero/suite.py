@@ -18,6 +18,7 @@ from udvla_ros.errors import ConfigError
 from udvla_ros.evaluation import pictures
 from udvla_ros.evaluation.intervals import rate_with_interval
 from udvla_ros.evaluation.libero.episode import CONTROLS, UNSEEN, BundleActs, ExpertActs, Job, Result, run
+from udvla_ros.sim.libero.expert import placing
 from udvla_ros.sim.libero.install import LiberoError
 from udvla_ros.sim.libero.suites import LiberoTask, chosen
 from udvla_ros.sim.libero.thin import FACES
@@ -80,6 +81,8 @@ def check(options: Options) -> tuple[LiberoTask, ...]:
         count = len(task.init_states())
         if not 1 <= options.states <= count:
             raise LiberoError(f"{task.suite} task {task.index} has {count} init states, not {options.states}")
+        if options.policy == EXPERT:
+            placing(task)
     return tasks
 
 

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from udvla_ros.sim.libero import grasps
 from udvla_ros.sim.libero.install import LiberoError
+from udvla_ros.sim.libero.suites import LiberoTask, goal
 from udvla_ros.sim.libero.world import SCALE, LiberoWorld
 
 GAIN = 4.0  # the arm goes a fraction of what it is told in a step
@@ -18,6 +19,15 @@ SWIFT = 0.05  # m of error from which it goes as fast as it can
 ABOVE = 0.03  # m between what is carried and what it is carried over
 OPEN, CLOSE = -1.0, 1.0
 DOWN = np.array([0.0, 0.0, -1.0])
+
+
+def placing(task: LiberoTask) -> list[list[str]]:
+    """Return the goal of a task that is all picking and placing. Raises LiberoError for others."""
+    found = goal(task.scene)
+    for state in found:
+        if state[0] not in ("in", "on") or len(state) != 3:
+            raise LiberoError(f"no expert for {task.suite} task {task.index}: '{' '.join(state)}' is no placing")
+    return found
 
 
 class Expert:
@@ -29,12 +39,7 @@ class Expert:
 
     def __init__(self, world: LiberoWorld) -> None:
         self.world = world
-        self.goal = [list(state) for state in world.env.parsed_problem["goal_state"]]
-        other = [state for state in self.goal if state[0] not in ("in", "on") or len(state) != 3]
-        if other:
-            raise LiberoError(
-                f"no expert for {world.task.suite} task {world.task.index}: '{' '.join(other[0])}' is no placing"
-            )
+        self.goal = placing(world.task)
         self._grasp: grasps.Grasp | None = None
         self._seen = np.zeros(3)
 

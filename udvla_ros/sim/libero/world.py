@@ -164,7 +164,8 @@ class LiberoWorld:
 
     def holds(self, name: str) -> bool:
         """Return whether both fingers touch the thing."""
-        return bool(self.env._check_grasp(self._gripper, self.env.get_object(name)))
+        fingers = [self._gripper.important_geoms[side] for side in ("left_finger", "right_finger")]
+        return bool(self.env._check_grasp(fingers, self.env.get_object(name)))
 
     def place(self, name: str) -> np.ndarray:
         """Return where a thing or a region is [3], m."""
