@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +20,7 @@ from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.sim.judge import TaskMonitor
 from udvla_ros.sim.sampler import sample_scene
 from udvla_ros.sim.tasks import KINDS, Task
+from udvla_ros.workers import worker_pool
 
 ROBOT = "config/robots/ur5e_sim.yaml"
 CHOICES = (*KINDS, "all", "swap")
@@ -155,8 +155,7 @@ def run_parallel(
     outcomes: dict[int, Outcome] = {}
     threads = options.threads or max(1, (os.cpu_count() or 1) // len(shares))
     options = replace(options, threads=threads)
-    context = multiprocessing.get_context("spawn")  # OpenGL and torch do not survive a fork
-    with ProcessPoolExecutor(len(shares), mp_context=context) as pool:
+    with worker_pool(len(shares)) as pool:
         jobs = {pool.submit(_work, options, kind, [cases[i] for i in share]): share for share in shares}
         for job in as_completed(jobs):
             for index, outcome in zip(jobs[job], job.result(), strict=True):

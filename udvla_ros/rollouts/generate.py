@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from udvla_ros.rollouts.noise import Noise
 from udvla_ros.rollouts.record import CHUNK, Driver, correct, demonstrate
 from udvla_ros.sim.sampler import SceneSampler
 from udvla_ros.sim.tasks import KINDS, tasks_of
+from udvla_ros.workers import worker_pool
 
 SHARD = 100  # episodes
 EVALUATION_SEEDS = 1_000_000  # the first seed that data never uses
@@ -257,12 +258,11 @@ def _claim(folder: Path, config: Source, shard: int) -> list[int]:
 def _run(jobs: list[tuple[Source, range, Path, MakeDriver | None]], workers: int, progress: bool) -> None:
     from tqdm import tqdm
 
-    context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
-    counter = context.Value("q", 0)
+    counter = multiprocessing.get_context("spawn").Value("q", 0)
     patience = 0.5 if sys.stderr.isatty() else 30.0  # a log wants a line now and then
     bar = tqdm(total=sum(len(indices) for _, indices, *_ in jobs), unit="episode", disable=not progress)
     bar.mininterval = patience
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (counter,))
+    pool = worker_pool(min(workers, len(jobs)), _start_worker, counter)
     try:
         pending = {pool.submit(_make_shard, *job) for job in jobs}
         while pending:

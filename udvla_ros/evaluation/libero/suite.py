@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from udvla_ros.sim.libero.install import LiberoError
 from udvla_ros.sim.libero.suites import LiberoTask, chosen
 from udvla_ros.sim.libero.thin import FACES
 from udvla_ros.sim.libero.world import HZ, SETTLE, SIDE, LiberoWorld
+from udvla_ros.workers import worker_pool
 
 EXPERT = "expert"
 ROOM = 100 << 20  # bytes that must be free on the disk
@@ -136,8 +136,7 @@ def _run(
     done: Callable[[Result], None],
 ) -> None:  # fmt: skip
     options = replace(options, threads=options.threads or max(1, (os.cpu_count() or 1) // workers))
-    context = multiprocessing.get_context("spawn")  # OpenGL and torch do not survive a fork
-    pool = ProcessPoolExecutor(workers, context, _start_worker)
+    pool = worker_pool(workers, _start_worker)
     try:
         with (out / KEPT).open("a") as file:
             for future in as_completed([pool.submit(_work, options, job, out) for job in jobs]):

@@ -6,9 +6,8 @@ outcome.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +26,7 @@ from udvla_ros.sim.control import CONTROL_DT
 from udvla_ros.sim.expert import Expert
 from udvla_ros.sim.judge import TaskMonitor
 from udvla_ros.sim.world import TabletopWorld
+from udvla_ros.workers import worker_pool
 
 SHARE = 32  # episodes of a worker's job: what is lost where a run is broken off
 HELP = 30  # control steps for which the helper has the arm
@@ -164,8 +164,7 @@ def watch_parallel(
     size = min(max(watching.suite.batch, -(-len(cases) // (workers * 8))), SHARE)
     shares = [cases[first : first + size] for first in range(0, len(cases), size)]
     episodes: list[ScoredEpisode] = []
-    context = multiprocessing.get_context("spawn")  # OpenGL and torch do not survive a fork
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with worker_pool(workers) as pool:
         for job in as_completed([pool.submit(_work, watching, share) for share in shares]):
             for episode in job.result():
                 episodes.append(episode)
