@@ -48,7 +48,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--hz", type=float, help="control rate (default: that of the policy's chunks, or 10)")
     parser.add_argument("--chunk", type=int, default=8, help="steps ahead in each label (default: %(default)s)")
     parser.add_argument(
-        "--size", action="append", default=[], type=_size, metavar="CAMERA=HxW",
+        "--size", action="append", default=[], type=camera_size, metavar="CAMERA=HxW",
         help="resize a camera's pictures; default: as recorded",
     )  # fmt: skip
     parser.add_argument(
@@ -88,7 +88,7 @@ def _robot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--robot", default="", help="robot file (default: the one it was recorded with)")
 
 
-def _size(text: str) -> tuple[str, tuple[int, int]]:
+def camera_size(text: str) -> tuple[str, tuple[int, int]]:
     try:
         camera, numbers = text.split("=")
         height, width = (int(number) for number in numbers.lower().split("x"))

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from udvla_ros.cli.bag import camera_size
 from udvla_ros.errors import TokenError
 
 if TYPE_CHECKING:
@@ -19,11 +20,29 @@ if TYPE_CHECKING:
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``data generate`` and ``data inspect``."""
     data = subparsers.add_parser("data", help="generate and look at demonstration episodes")
-    verbs = data.add_subparsers(dest="verb", required=True, metavar="generate|merge|inspect")
+    verbs = data.add_subparsers(dest="verb", required=True, metavar="generate|import|merge|inspect")
 
     parser = verbs.add_parser("generate", help="let the scripted expert demonstrate tasks in simulation")
     add_generate_arguments(parser)
     parser.set_defaults(run=run_generate)
+
+    parser = verbs.add_parser("import", help="a LeRobotDataset (v3.0, v2.1) as episodes to learn from")
+    parser.add_argument("folder", type=Path, help="its folder, with meta/ and data/")
+    parser.add_argument("--robot", required=True, help="robot file of the arm it was recorded with")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument(
+        "--camera", action="append", default=[], type=_pair, metavar="NAME=FEATURE",
+        help="the robot's camera and the data set's feature (default: each by its own name)",
+    )  # fmt: skip
+    parser.add_argument("--size", action="append", default=[], type=camera_size, metavar="CAMERA=HEIGHTxWIDTH")
+    parser.add_argument("--chunk", type=positive, default=8, help="steps of labels at each step (default: %(default)s)")
+    parser.add_argument("--space", default="", choices=("", "tcp_delta", "joint_delta", "joint_absolute"))
+    parser.add_argument("--degrees", action="store_true", help="the arm's joints are in degrees")
+    parser.add_argument(
+        "--gripper", nargs=2, type=float, metavar=("OPEN", "CLOSED"),
+        help="the data set's values of an open and a closed gripper (default: the robot file's)",
+    )  # fmt: skip
+    parser.set_defaults(run=run_import)
 
     parser = verbs.add_parser("merge", help="several data sets as one, or more into one that is there")
     parser.add_argument("folders", type=Path, nargs="+", help="data sets of the same cameras and actions")
@@ -121,6 +140,28 @@ def load_driver(bundle: str) -> Driver:
             return None
 
     return act
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, feature = text.partition("=")
+    if not (name and sign and feature):
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=FEATURE")
+    return name, feature
+
+
+def run_import(args: argparse.Namespace) -> int:
+    """Import a LeRobotDataset and print how many episodes it gave."""
+    from udvla_ros.evaluation.report import command_line
+    from udvla_ros.motion.robot import RobotDescription
+    from udvla_ros.rollouts.lerobot_in import Reading, import_lerobot
+
+    reading = Reading(
+        dict(args.camera), dict(args.size), args.chunk, args.space, args.degrees,
+        tuple(args.gripper) if args.gripper else None,
+    )  # fmt: skip
+    count = import_lerobot(args.folder, args.out, RobotDescription.load(args.robot), reading, command_line())
+    print(f"{args.out}: {count} episodes; next: udvla data inspect {args.out}; udvla learn {args.out} --out runs/mine")
+    return 0
 
 
 def run_merge(args: argparse.Namespace) -> int:

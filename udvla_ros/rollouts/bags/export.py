@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +23,8 @@ from udvla_ros.rollouts.bags.reader import Bag
 from udvla_ros.rollouts.bags.steps import CHUNK, Steps, by_sentence, take_steps
 from udvla_ros.rollouts.bags.topic import BagError
 from udvla_ros.rollouts.episodes import By
+from udvla_ros.rollouts.writing import DatasetWriter
 
-SHARD = 50  # episodes of one file
 UNKNOWN = -1
 ANY = "any"
 
@@ -223,40 +222,21 @@ def export_episodes(folders: Sequence[Path], out: Path, wish: Wish, command: str
     """
     refuse_full(out)
     report = ExportReport("episodes", str(out))
-    waiting: list[disk.Episode] = []
-    shapes: dict[str, tuple[int, ...]] = {}
-    kinds: Counter[str] = Counter()
+    writer = DatasetWriter(out)
     outcomes: Counter[str] = Counter()
     robots: Counter[str] = Counter()
-    whose: Counter[str] = Counter()
     action: dict[str, Any] = {}
-    shards = frames = 0
     for taken in taken_from(folders, wish, report):
-        episode = to_episode(taken)
-        shapes, action = {name: images.shape[1:3] for name, images in episode.images.items()}, taken.action
+        writer.add(to_episode(taken))
+        action = taken.action
         robots[taken.robot.name] += 1
-        whose.update(By(value).name.lower() for value in episode.intervention.tolist())
-        waiting.append(episode)
-        kinds[episode.task or "recorded"] += 1
         outcomes[taken.outcome] += 1
-        frames += len(episode) + 1
-        if len(waiting) == SHARD:
-            disk.write_shard(out / f"shard-{shards:05d}.npz", waiting)
-            waiting, shards = [], shards + 1
-    if waiting:
-        disk.write_shard(out / f"shard-{shards:05d}.npz", waiting)
-        shards += 1
     if not report.taken:
         raise BagError(nothing_line(report, wish))
-    description = {
-        "format": disk.FORMAT, "version": disk.VERSION, "source": "bags", "command": command,
-        "bags": report.taken, "outcomes": dict(outcomes), "episodes": sum(kinds.values()),
-        "episodes_per_task": dict(kinds), "shards": shards, "frames": frames, "actions": report.steps,
-        "steps_by": dict(whose), "robots": dict(robots), "action": action, "control_hz": action["control_hz"],
-        "cameras": {name: list(shape) for name, shape in shapes.items()},
-    }  # fmt: skip
-    text = json.dumps(description, indent=2).encode()
-    disk.write_atomically(out / disk.DESCRIPTION, lambda handle: handle.write(text))
+    writer.finish({
+        "source": "bags", "command": command, "bags": report.taken, "outcomes": dict(outcomes), "robots": dict(robots),
+        "action": action, "control_hz": action["control_hz"],
+    })  # fmt: skip
     return report
 
 
