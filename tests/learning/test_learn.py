@@ -15,6 +15,7 @@ from udvla_ros.cli.main import main
 from udvla_ros.learning.judge import Errors, compare
 from udvla_ros.learning.plan import fitting, split
 from udvla_ros.model.checkpoint import Bundle
+from udvla_ros.rollouts.episodes import read_description, read_episodes
 from udvla_ros.tokens.layout import View
 
 QUICK = ["--steps", "6", "--set", "training.batch=4", "--set", "training.validate_every=6", "--threads", "1"]
@@ -118,3 +119,19 @@ def test_a_child_that_is_worse_is_not_released():
     assert not compare(errors(before), errors(before, gripper=0.8))[0]
     assert not compare(errors(before), errors(np.full(150, np.nan)))[0]
     assert compare(None, errors(before))[0]
+
+
+def test_data_sets_are_learnt_from_too(parent, tmp_path, capsys):
+    data, out = tmp_path / "data", tmp_path / "child"
+    assert main(["data", "generate", "--out", str(data), "--episodes", "5", "--tasks", "touch"]) == 0
+    assert main(["learn", str(data), str(tmp_path), "--bundle", str(parent), "--out", str(out), *QUICK]) == 2
+    assert "udvla bag export" in capsys.readouterr().err
+    more = ["--scenes", "1", "--condition", "camera"]
+    code = main(["learn", str(data), "--bundle", str(parent), "--out", str(out), *QUICK, *more])
+    report = json.loads((out / "report.json").read_text())
+    assert code == (0 if report["released"] else 1) and report["closed_loop"]["paired"]["pairs"] == 1
+    seeds = {part: {e.seed for e in read_episodes(out / part)} for part in ("data", "held_out")}
+    assert not seeds["data"] & seeds["held_out"] and seeds["data"] | seeds["held_out"] == set(range(5))
+    told = read_description(out / "data")
+    assert told["episodes"] == len(report["exported"]["data"]["taken"])
+    assert told["cameras"] == {v.name: [v.height, v.width] for v in toy_bundle.VIEWS}

@@ -17,7 +17,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         description="Export the bags at the bundle's sizes, train on from it, and judge the child against its parent "
         "on episodes held out. A child that is worse is not released (exit code 1). Run again, it goes on.",
     )
-    parser.add_argument("bags", type=Path, nargs="+", help="folders of episodes, or one archive of --pack")
+    parser.add_argument("bags", type=Path, nargs="+", help="folders of bags, data sets, or one archive of --pack")
     parser.add_argument("--bundle", default="models/udvla-nano-ur5e", help="the parent (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the child; an unfinished one goes on")
     parser.add_argument("--name", default="", help="of the child (default: the folder's)")
@@ -39,6 +39,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--chunk", type=int, help="steps of a chunk (default: the parent's)")
     parser.add_argument("--robot", default="", help="robot file (default: the one it was recorded with)")
     parser.add_argument("--scenes", type=int, default=0, metavar="N", help="judge in simulation too, N scenes a task")
+    parser.add_argument("--condition", default="plain", help="of these scenes: plain, distractors, light or camera")
     parser.add_argument("--config", default="config/training/nano.yaml", help="training file (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--seed", type=int, default=0)
@@ -52,13 +53,20 @@ def run(args: argparse.Namespace) -> int:
     """Prepare, train, judge, release."""
     from udvla_ros.cli.bag import _folders
     from udvla_ros.learning.plan import LearnOptions
+    from udvla_ros.learning.sets import is_set
+    from udvla_ros.sim.sampler import CONDITIONS
 
+    if args.condition not in CONDITIONS:
+        raise ConfigError(f"no --condition {args.condition}; there are {', '.join(CONDITIONS)}")
     if (args.out / "bundle").exists():
         raise ConfigError(f"{args.out} holds a finished child; name another --out")
     if args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"{args.out} is a file; name a folder for --out")
     archive = args.bags[0] if len(args.bags) == 1 and args.bags[0].is_file() else None
-    folders = [] if archive or (args.out / "data" / "dataset.json").is_file() else _folders(args.bags)
+    sets = [folder for folder in args.bags if is_set(folder)]
+    if sets and len(sets) < len(args.bags):
+        raise ConfigError(f"{sets[0]} is a data set and others are bags; make data of these too: udvla bag export")
+    folders = [] if archive or is_set(args.out / "data") else sets or _folders(args.bags)
     if args.device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
     from udvla_ros.training.memory import keep_freed_memory
@@ -78,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
         minutes=args.minutes, steps=args.steps, vision_minutes=args.vision_minutes, corrections=args.corrections,
         outcome=args.outcome, only_corrections=args.only == "corrections", before=args.before, hz=args.hz,
         chunk=args.chunk, space=args.space, cameras=tuple(args.camera), robot=args.robot, rehearse=tuple(args.rehearse),
-        scenes=args.scenes, config=args.config, name=args.name, seed=args.seed, settings=tuple(args.settings),
+        scenes=args.scenes, condition=args.condition, config=args.config, name=args.name, seed=args.seed,
+        settings=tuple(args.settings),
     )  # fmt: skip
     parent = args.bundle
     if archive is not None:

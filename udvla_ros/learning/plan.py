@@ -38,6 +38,7 @@ class LearnOptions:
         outcome, only_corrections, before, hz, chunk, space, cameras, robot: as ``udvla bag export`` takes them.
         rehearse: data sets of what the parent knew, mixed in.
         scenes: of the closed loop in simulation, for parent and child alike; 0 leaves it out.
+        condition: of these scenes (:data:`udvla_ros.sim.sampler.CONDITIONS`).
         config: training file whose ``training`` section is used.
     """
 
@@ -55,6 +56,7 @@ class LearnOptions:
     robot: str = ""
     rehearse: tuple[str, ...] = ()
     scenes: int = 0
+    condition: str = "plain"
     config: str = "config/training/nano.yaml"
     name: str = ""
     seed: int = 0
@@ -139,8 +141,13 @@ def prepare(folders: Sequence[Path], parent: BundleConfig, out: Path, options: L
     for name, part, how in (("data", learn, wish), ("held_out", held, replace(wish, only_corrections=False))):
         if part and not (out / name / "dataset.json").is_file():
             made[name] = export_episodes(part, out / name, how)
-    (out / "plan.json").write_text(json.dumps(asdict(options), indent=1) + "\n", encoding="utf-8")
+    write_plan(out, options)
     return made
+
+
+def write_plan(out: Path, options: LearnOptions) -> None:
+    """Write what was asked for beside the data, for whoever trains on it elsewhere."""
+    (out / "plan.json").write_text(json.dumps(asdict(options), indent=1) + "\n", encoding="utf-8")
 
 
 def apart(mine: ActionConvention, other: ActionConvention) -> list[str]:

@@ -14,6 +14,7 @@ from udvla_ros.evaluation.report import command_line, write_report
 from udvla_ros.learning import card
 from udvla_ros.learning.judge import judge_open_loop
 from udvla_ros.learning.plan import LearnOptions, prepare, why_other_codes
+from udvla_ros.learning.sets import is_set, prepare_sets
 from udvla_ros.model.checkpoint import Bundle
 from udvla_ros.resources import find
 from udvla_ros.rollouts.episodes import read_description
@@ -38,8 +39,9 @@ class Learn:
         out.mkdir(parents=True, exist_ok=True)
 
     def prepare(self, folders: Sequence[Path]) -> dict[str, Any]:
-        """Export the bags and return what was taken and left out."""
-        reports = prepare(folders, self.parent.config, self.out, self.options)
+        """Export the bags, or share out the data sets, and return what was taken and left out."""
+        made = prepare_sets if all(is_set(folder) for folder in folders) else prepare
+        reports = made(folders, self.parent.config, self.out, self.options)
         return {name: report.as_dict() for name, report in reports.items()}
 
     @property
@@ -128,10 +130,10 @@ class Learn:
         if self.options.scenes:
             from udvla_ros.learning.scenes import judge_closed_loop
 
-            loop = judge_closed_loop(self.parent_path, candidate, read_description(data), self.options.scenes)
+            loop = judge_closed_loop(self.parent_path, candidate, read_description(data), self.options)
             verdict["closed_loop"] = loop
-            worse = loop["paired"]["difference"] < 0 and loop["paired"]["p"] < 0.05
-            verdict["released"] = not worse
+            if loop["paired"]["p"] < 0.05:  # what it does says more than what it would do, where it is no chance
+                verdict["released"] = loop["paired"]["difference"] > 0
             of = loop["paired"]["pairs"]
             verdict["why"] += f"; in simulation {loop['parent']:.0%} -> {loop['child']:.0%} of {of} scenes"
         return verdict

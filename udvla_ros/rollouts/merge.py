@@ -29,16 +29,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
         if not (out / disk.DESCRIPTION).is_file():
             raise disk.DatasetError(f"'{out}' holds something else; name a new folder or a data set to append to")
         folders = [out, *folders]
-    told = [disk.read_description(folder) for folder in folders]
-    for folder, other in zip(folders[1:], told[1:], strict=True):
-        if other["cameras"] != told[0]["cameras"]:
-            raise disk.DatasetError(
-                f"'{folders[0]}' has cameras {told[0]['cameras']}, '{folder}' {other['cameras']}; export both with the "
-                "same --camera and --size"
-            )
-        apart = difference(told[0].get("action", {}), other.get("action", {}))
-        if apart or told[0]["control_hz"] != other["control_hz"]:
-            raise disk.DatasetError(f"'{folders[0]}' and '{folder}' differ in {apart or 'control_hz'}")
+    told = agreed(folders)
     out.mkdir(parents=True, exist_ok=True)
     number = len(list(out.glob("shard-*.npz")))
     for folder in folders:
@@ -58,6 +49,25 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     text = json.dumps(made, indent=2).encode()
     disk.write_atomically(out / disk.DESCRIPTION, lambda handle: handle.write(text))
     return made
+
+
+def agreed(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return the descriptions of data sets that mean the same by the same numbers.
+
+    Raises:
+        DatasetError: cameras, sizes or actions differ.
+    """
+    told = [disk.read_description(folder) for folder in folders]
+    for folder, other in zip(folders[1:], told[1:], strict=True):
+        if other["cameras"] != told[0]["cameras"]:
+            raise disk.DatasetError(
+                f"'{folders[0]}' has cameras {told[0]['cameras']}, '{folder}' {other['cameras']}; export both with the "
+                "same --camera and --size"
+            )
+        apart = difference(told[0].get("action", {}), other.get("action", {}))
+        if apart or told[0]["control_hz"] != other["control_hz"]:
+            raise disk.DatasetError(f"'{folders[0]}' and '{folder}' differ in {apart or 'control_hz'}")
+    return told
 
 
 def _place(source: Path, target: Path) -> None:
