@@ -1,4 +1,4 @@
-"""Each `udvla` line of the pages is one that its own parser takes, and each link leads somewhere."""
+"""Each `udvla` line of the pages is one that its own parser takes, each link leads somewhere, each message is said."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from udvla_ros import graph
 from udvla_ros.cli import main as cli
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+PACKAGE = DOCS.parent / "udvla_ros"
 PAGES = [DOCS / f"{name}.md" for name in ("install", "first_steps", "your_arm", "your_task")]
 
 
@@ -40,3 +41,10 @@ def test_graphs_and_links_are_there(page):
             assert graph.resolve(words[1], dict(word.split(":=") for word in words[2:]))
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_messages_of_the_page_are_said_by_the_program():
+    source = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", source)  # strings over several lines
+    said = re.findall(r"^\| `([^`]+)` \|", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), flags=re.M)
+    assert len(said) > 20 and not [words for words in said if words not in joined]
