@@ -48,3 +48,8 @@ def test_messages_of_the_page_are_said_by_the_program():
     joined = re.sub(r'"\s*\n\s*f?"', "", source)  # strings over several lines
     said = re.findall(r"^\| `([^`]+)` \|", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), flags=re.M)
     assert len(said) > 20 and not [words for words in said if words not in joined]
+
+
+def test_commands_that_the_program_names_are_there():
+    named = {word for path in PACKAGE.rglob("*.py") for word in re.findall(r"\budvla ([a-z]+)", path.read_text())}
+    assert named and named <= set(cli.COMMANDS)
