@@ -40,8 +40,9 @@ def running(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["policy killed", "one camera gone", "stop at a random moment", "two writers on the policy topic"]
-)
+    "name", ["policy killed", "one camera gone", "stop at a random moment", "two writers on the policy topic",
+             "console killed", "console flooded"]
+)  # fmt: skip
 def test_the_arm_comes_to_rest_within_limits_and_nothing_resumes(running, name):
     skip_where_time_is_not_real()
     runner, _ = running

@@ -194,3 +194,12 @@ def test_faults_are_chosen_by_name():
     assert len(chosen(None, SCENARIOS)) == len(SCENARIOS)
     with pytest.raises(ConfigError, match="policy killed"):
         chosen("nothing of the kind", SCENARIOS)
+
+
+def test_a_trace_is_read_while_it_grows():
+    trace = made()
+    before = trace.speeds()
+    trace.stamps.append(trace.stamps[-1] + 0.01)
+    trace.received.append(trace.received[-1] + 0.01)
+    trace.q.append(trace.q[-1])  # its velocities come in a moment
+    assert all(np.array_equal(a, b) for a, b in zip(trace.speeds(), before, strict=True))

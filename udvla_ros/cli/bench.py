@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udvla_ros.cli import bench_gpu, bench_recorder, bench_safety, bench_soak
+from udvla_ros.cli import bench_console, bench_gpu, bench_recorder, bench_safety, bench_soak
 from udvla_ros.cli.data import positive
 from udvla_ros.errors import ConfigError
 
@@ -63,6 +63,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     _add_plan(decode)
     decode.set_defaults(run=run_decode)
     bench_gpu.register(kinds)
+    bench_console.register(kinds)
     bench_recorder.register(kinds)
     bench_safety.register(kinds)
     bench_soak.register(kinds)

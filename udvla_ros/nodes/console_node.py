@@ -104,9 +104,9 @@ class ConsoleNode(Node):
         )
         recent = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
         last = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        latching = {name for name in TEXTS if name != "policy/hand_over"}
+        qos = dict.fromkeys(TEXTS, latched) | {"policy/hand_over": recent}
         self._texts = [
-            _Tap(self, self._group, topic, message_class(kind), latched if topic in latching else recent)
+            _Tap(self, self._group, topic, message_class(kind), qos.get(topic, last if "Joint" in kind else recent))
             for topic, kind in topics_of(self.robot).items()
         ]
         self._states = [tap for tap in self._texts if "JointState" in str(tap.kind)]
@@ -258,6 +258,7 @@ def _range(descriptor: Any) -> dict[str, Any]:
 
 def main() -> int:
     """Run the node."""
+    runtime.keep_memory()
     return runtime.run(ConsoleNode, every=EVERY)
 
 

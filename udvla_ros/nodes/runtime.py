@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -43,6 +45,9 @@ COMMAND_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 STATE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 ALIVE = 2.0  # s without a sign of life after which a policy is not there
+KEPT = 64 << 20  # bytes that malloc does not give back
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
 SERVED, AT_ONCE = 0.03, 2  # s between two looks of a paced node's executor, and callbacks that it runs at each
 
 
@@ -75,6 +80,14 @@ def now(node: Node) -> float:
 def announce_ready(node: Node, text: str) -> None:
     """Say that the node is ready; ``udvla_bringup`` waits for this line."""
     node.get_logger().info(f"{READY} {text}")
+
+
+def keep_memory() -> None:
+    """Keep what big messages were put in for the next ones: given back each time, the kernel clears it each time."""
+    with contextlib.suppress(AttributeError, OSError):  # another libc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT)
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT // 2)
 
 
 def one_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,17 @@ def nodes(robot: Path, **arguments: str) -> list[graph.ResolvedNode]:
     topics = [camera["topic"] for camera in description.cameras.values()]
     topics.append(description.topics.get("joint_states", "joint_states"))
     hidden = tuple((topic, f"{TRUE}/{topic}") for topic in topics)
+    arguments = {"console": "true", "console_port": str(free_port()), **arguments}
     rows = graph.resolve("sim", {"robot": str(robot), **arguments})
     rows = [replace(row, remappings=hidden) if row.name == "sim_node" else row for row in rows]
     return [*rows, replace(RELAY, parameters={"robot": str(robot)})]
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def on_relayed_clock(node: graph.ResolvedNode) -> graph.ResolvedNode:

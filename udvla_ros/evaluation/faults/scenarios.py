@@ -127,6 +127,21 @@ SCENARIOS: tuple[Scenario, ...] = (
         rest_within=0.3 + BRAKE, ends=("HOLD",), watch=3.0,
     ),
     Scenario(
+        "console killed", "SIGKILL of console_node, the operator's page; it comes back 2 s later",
+        steps=(("signal", "console_node", "KILL"), ("wait", 2.0), ("start", "console_node")),
+        rest_within=BRAKE, ends=("POLICY",),
+    ),
+    Scenario(
+        "console hung for 2 s", "SIGSTOP of console_node, SIGCONT after 2 s",
+        steps=(("signal", "console_node", "STOP"), ("wait", 2.0), ("signal", "console_node", "CONT")),
+        rest_within=BRAKE, ends=("POLICY",),
+    ),
+    Scenario(
+        "console flooded", "1000 connections to the operator's page for 4 s: silent, not reading, messages of 10 MB",
+        steps=(("flood", 4.0),),
+        rest_within=BRAKE, ends=("POLICY",),
+    ),
+    Scenario(
         "arbiter hung for 2 s", "SIGSTOP of arbiter_node, SIGCONT after 2 s: the controller plays its plan to rest",
         steps=(("signal", "arbiter_node", "STOP"), ("wait", 2.0), ("signal", "arbiter_node", "CONT")),
         rest_within=CHUNK, ends=("STOPPED",),

@@ -53,7 +53,9 @@ class Trace:
 
         A change while no command came for long says nothing of when it was: the measured arm has to tell.
         """
-        t, q, qd = np.array(self.received), np.array(self.q), np.abs(np.array(self.qd)).max(axis=1)
+        count = len(self.qd)  # the last of them to grow: a trace is looked at while it does
+        t, q = np.array(self.received[:count]), np.array(self.q[:count])
+        qd = np.abs(np.array(self.qd[:count])).max(axis=1)
         moved = np.abs(np.diff(q, axis=0)).max(axis=1) * (np.diff(t) < REST)
         moved = np.concatenate([[0.0], moved])
         return t, np.where((moved > STILL) | (qd > STILL), np.maximum(qd, STILL * 2), 0.0)

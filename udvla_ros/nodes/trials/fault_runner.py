@@ -20,6 +20,7 @@ import numpy as np
 from udvla_ros.bringup import Bringup
 from udvla_ros.evaluation.faults import graph as fault_graph
 from udvla_ros.evaluation.faults import trace as measures
+from udvla_ros.evaluation.faults.flood import flooded
 from udvla_ros.evaluation.faults.report import Outcome
 from udvla_ros.evaluation.faults.scenarios import PASS, Scenario
 from udvla_ros.evaluation.faults.trace import Trace
@@ -246,6 +247,11 @@ class FaultRunner:
             self._notes["unsafe"] = answer.success
         finally:
             intruder.close()
+
+    def _do_flood(self, seconds: float) -> None:
+        """Let a crowd come to the operator's page."""
+        with flooded(int(str(self._bringup.nodes["console_node"].parameters["port"]))):
+            self._operator.wait(seconds)
 
     def _do_press(self) -> None:
         self._presses += 1
