@@ -195,10 +195,9 @@ def run(rig: Rig, stream: list) -> None:
     source = {Mode.POLICY: "policy", Mode.TELEOP: "teleop"}.get(rig.arbiter.mode)
     if source:  # silence is an input as well: it ends in HOLD
         rig.wait(rig.arbiter.sources[source].timeout + 0.02)
-    most = AT_REST
     if rig.blind:  # whose time a clock that was set is, cannot be known: the plan plays out
-        most = max(most, rig.arbiter.plan.end - rig.now + 0.3)
-    assert rig.rest_within(most) is not None, f"it still moves in {rig.arbiter.mode.value}"
+        rig.wait(max(rig.arbiter.plan.end - rig.now, 0.0) + 0.3)
+    assert rig.rest_within(AT_REST) is not None, f"it still moves in {rig.arbiter.mode.value}"
     rig.wait(1.0)
     rig.judge_rest()
     rig.judge()

@@ -270,6 +270,10 @@ def test_parameters_start_as_the_bundle_says_unless_they_are_given():
     node = policy_node.make(**parts())
     assert node.get_parameter("denoise_steps").value == 5
     assert node.get_parameter("temperature").value == 0.75
+    node.on_cleanup(None)
+    assert node.set_parameters([Parameter("denoise_steps", value=3)])[0].successful
+    node.on_configure(None)
+    assert node.get_parameter("denoise_steps").value == 3, "what was said between cleanup and configure stands"
     node.close()
     node.destroy_node()
 

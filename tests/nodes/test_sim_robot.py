@@ -103,6 +103,21 @@ def test_a_command_that_is_no_number_is_counted_and_not_carried_out(simulated):
     np.testing.assert_allclose(simulated.world.q, before, atol=1e-3)
 
 
+@pytest.mark.parametrize("hz", [250, 500])
+def test_the_controllers_may_run_faster_and_the_episode_keeps_its_pace(hz):
+    world = TabletopWorld(render=False)
+    fast = SimulatedRobot(world, ROBOT, controller_hz=hz)
+    q = np.stack([world.q_command, world.q_command + 0.1])
+    rest = np.zeros_like(q)
+    fast.accept(TrajectoryCommand(ROBOT.joints, np.array([0.0, 0.5]), q, rest, rest, 1.0), 1.0)
+    assert run(fast, 1.0, 1.0) == pytest.approx(2.0) and fast.episode.steps == 10
+    assert fast.audit.violations == 0 and 0.01 < fast.audit.worst["jerk"] < 1.0
+    np.testing.assert_allclose(fast.arm.command.position, q[1], atol=1e-9)
+    world.close()
+    with pytest.raises(ConfigError, match="controller_hz is 300; give 100, 250 or 500"):
+        SimulatedRobot(TabletopWorld(render=False), ROBOT, controller_hz=300)
+
+
 @given(st.integers(0, 10_000))
 def test_what_is_left_open_is_drawn_from_the_seed(seed):
     task, sentence = choose_task(seed, "", "")

@@ -95,6 +95,7 @@ class PolicyNode(runtime.GuardedLifecycle):
         self._rates = {"chunks": Rate(5.0)}
         self._inputs: list[Any] = []
         self.parameters = Parameters(self, TABLE, check=self._check, changed=self._on_parameters)
+        self._said.clear()  # to declare them is not to say anything
         self._instruction = words.one_line(self.parameters["instruction"])
         self._out = PolicyOutput(self)
         self._foresight = Foresight(self, self.parameters.values, self._on_alarm)

@@ -91,6 +91,7 @@ class SimNode(Node):
         declare("robot", "config/robots/ur5e_sim.yaml", "robot file", fixed=True)
         declare("camera_hz", 12, "images per second of each camera", 1, 60)
         declare("image_scale", 1, "camera images are this many times what the small policy sees", 1, 10, True)
+        declare("controller_hz", 100, "cycles of the controllers, and joint states, per second", 100, 500, True)
         declare("interpolate_from_desired_state", True, "as the controller's parameter of that name", fixed=True)
         declare("publish_instruction", True, "publish the episode's sentence on instruction at each reset")
         declare("seed", 0, "seed of the next episode's scene", 0, 2**31 - 1)
@@ -140,8 +141,9 @@ class SimNode(Node):
             }
             world = TabletopWorld(render=True, cameras=cameras)
             self._state = SimulatedRobot(
-                world, self.robot, self.get_parameter("interpolate_from_desired_state").value
-            )
+                world, self.robot, self.get_parameter("interpolate_from_desired_state").value,
+                self.get_parameter("controller_hz").value,
+            )  # fmt: skip
             self._reset(runtime.now(self))
             self._frames = Frames(self, self.robot, world)
         except Exception as error:  # handed to the constructor, which runs in the main thread

@@ -18,7 +18,7 @@ from udvla_ros.sim.sampler import sample_scene
 from udvla_ros.sim.tasks import Task, all_tasks
 from udvla_ros.sim.world import TabletopWorld
 
-CONTROLLER_HZ = 100.0
+CONTROLLER_HZ = 100  # by default
 CONTROL_HZ = 10.0
 
 
@@ -80,16 +80,19 @@ class SimulatedRobot:
     """A tabletop world behind two trajectory controllers, stepped one controller period at a time."""
 
     def __init__(
-        self, world: TabletopWorld, robot: RobotDescription, interpolate_from_desired_state: bool = True
-    ) -> None:
+        self, world: TabletopWorld, robot: RobotDescription, interpolate_from_desired_state: bool = True,
+        controller_hz: int = CONTROLLER_HZ,
+    ) -> None:  # fmt: skip
         if robot.gripper is None or tuple(robot.joints) != tuple(world.joint_names):
             raise ConfigError(
                 f"robot file '{robot.name}' is not the simulated arm: it needs joints "
                 f"{', '.join(world.joint_names)} and a gripper"
             )
         self.world, self.robot, self.gripper = world, robot, robot.gripper
-        self.period = 1.0 / CONTROLLER_HZ
-        options = {"interpolate_from_desired_state": interpolate_from_desired_state}
+        if world.physics_hz % controller_hz or controller_hz % CONTROL_HZ:
+            raise ConfigError(f"controller_hz is {controller_hz}; give 100, 250 or {world.physics_hz}")
+        self.period, self._per_step = 1.0 / controller_hz, round(controller_hz / CONTROL_HZ)
+        options = {"interpolate_from_desired_state": interpolate_from_desired_state, "period": self.period}
         self.arm = JointTrajectoryController(robot.joints, world.q, **options)
         self.fingers = JointTrajectoryController([self.gripper.joint], self._finger_position(), **options)
         self.audit = CommandAudit(robot)
@@ -136,7 +139,7 @@ class SimulatedRobot:
         world, episode = self.world, self.episode
         arm = self.arm.update(now, world.q, world.qd).position
         finger = self.fingers.update(now, self._finger_position(), np.zeros(1)).position
-        if self.audit.look(arm, self.period) and np.isfinite(finger).all():
+        if self.audit.look(arm, self.period, self.arm.skipped) and np.isfinite(finger).all():
             world.command(arm, float(self.gripper.fraction(finger[0])))
         episode.limit_violations = self.audit.violations - self._violations_before
         before = self._finger_position()[0]
@@ -145,10 +148,10 @@ class SimulatedRobot:
         if episode.state not in ("running", "succeeded", "failed"):
             return False
         self._ticks += 1
-        if self._ticks % round(CONTROLLER_HZ / CONTROL_HZ) or episode.state != "running":
+        if self._ticks % self._per_step or episode.state != "running":
             return False
         self.monitor.update(world)
-        episode.steps = self._ticks // round(CONTROLLER_HZ / CONTROL_HZ)
+        episode.steps = self._ticks // self._per_step
         episode.seconds = self._ticks * self.period
         if not (self.monitor.succeeded or self.monitor.failed):
             return False
