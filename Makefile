@@ -118,7 +118,7 @@ test-newest: system-libraries browser
 	UDVLA_UNLOCKED=1 $(NEWEST)/bin/python -m pytest -m integration --reruns 2 --reruns-delay 2 $(PYTEST_ARGS)
 
 # LIBERO wants another OpenCV and robosuite's own choice of packages: a venv of its own, where what $(VENV) has is seen but
-# not touched. 1.2 GB; models of the scenes included. The OpenCV of $(VENV) serves both: it needs no display.
+# not touched. 1.5 GB; models of the scenes included. The OpenCV of $(VENV) serves both: it needs no display.
 LIBERO := .venv-libero
 LIBERO_STAMP := $(LIBERO)/.udvla_ros.stamp
 libero: $(LIBERO_STAMP)

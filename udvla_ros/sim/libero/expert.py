@@ -124,7 +124,8 @@ class Expert:
         turn = min(turn, 2 * np.pi - turn)
         if world.closing and world.opening() > 0.004 and off < 0.03 and abs(error[2]) < 0.03:
             return self._towards(error, CLOSE, self._grasp.yaw)
-        if off < 0.008 and abs(error[2]) < 0.008 and turn < 0.12:
+        there = off < 0.008 and abs(error[2]) < 0.008 and turn < 0.12
+        if there and world.opening() > 0.06:  # fingers that missed open first
             return self._towards(error, CLOSE, self._grasp.yaw)
         travel = max(self._grasp.position[2] + 0.08, self._tallest() + 0.03)
         span = travel - self._grasp.position[2]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,6 +32,17 @@ def missing() -> str:
     if parts:
         return f"its assets are not whole (part {', '.join(map(str, parts))} of 5 missing)"
     return ""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Import robosuite without its advice on files that nobody needs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def require() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from udvla_ros.sim.libero.install import LiberoError, require
+from udvla_ros.sim.libero.install import LiberoError, quiet, require
 
 BASES = ("libero_object", "libero_spatial", "libero_goal", "libero_10", "libero_90")
 # Control steps until an episode is lost, as published evaluations have them (20 a second), by base suite.
@@ -133,7 +133,8 @@ def _words(root: Path, suite: str, name: str) -> str:
 def goal(scene: str) -> list[list[str]]:
     """Return the goal of a BDDL file: predicates such as ``["in", "milk_1", "basket_1_contain_region"]``."""
     require()
-    import libero.libero.envs.bddl_utils as bddl
+    with quiet():
+        import libero.libero.envs.bddl_utils as bddl
 
     return [list(state) for state in bddl.robosuite_parse_problem(scene)["goal_state"]]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from udvla_ros.sim.gl import mujoco
-from udvla_ros.sim.libero.install import LiberoError, require
+from udvla_ros.sim.libero.install import LiberoError, quiet, require
 from udvla_ros.sim.libero.suites import LiberoTask
 from udvla_ros.sim.libero.thin import FACES, thinned_copy
 from udvla_ros.sim.renderer import Renderer
@@ -41,7 +41,8 @@ class LiberoWorld:
 
     def __init__(self, task: LiberoTask, render: bool = True, faces: int = FACES) -> None:
         require()
-        from libero.libero.envs.env_wrapper import ControlEnv
+        with quiet():
+            from libero.libero.envs.env_wrapper import ControlEnv
 
         self.task = task
         try:
