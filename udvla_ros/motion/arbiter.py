@@ -171,7 +171,8 @@ class Arbiter:
         self.impediments[name] = reason
         if not news:
             return
-        if self.mode is Mode.HOLD and not (kind.stops and self._delivery.begun):
+        resting = self.mode is Mode.HOLD and not (kind.stops and self._delivery.begun)
+        if resting or (self.mode is Mode.STOPPED and not kind.stops):
             if kind.astray and self.plan is not None and not self.plan.at_rest(now):
                 self._halt(now)
         else:
