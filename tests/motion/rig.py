@@ -11,7 +11,7 @@ from udvla_ros.evaluation.faults import rig
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.sim.audit import POSITION
 
-AHEAD = 0.03  # m that a halt may leave the box
+AHEAD = 0.06  # m that a halt may leave the box
 EASED = {"acceleration": 1.2, "jerk": 4.0}  # parts of the limits, for some milliseconds of a halt
 THOROUGH = 80  # times the examples under --hypothesis-profile=thorough
 
