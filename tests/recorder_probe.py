@@ -23,7 +23,7 @@ def load(plays: str, **parameters: object) -> graph.ResolvedNode:
     """Return something that publishes and counts."""
     name = f"load_{plays}"
     return graph.ResolvedNode(
-        "load_node", "udvla_ros.nodes.trials.load_node", name, parameters={"plays": plays, **parameters}
+        "load_node", "udvla_ros.proving.rigs.load_node", name, parameters={"plays": plays, **parameters}
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from udvla_ros.evaluation.takeovers import (
+from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.proving.takeovers import (
     ALLOWED_MS,
     Takeover,
     departure,
@@ -15,7 +16,6 @@ from udvla_ros.evaluation.takeovers import (
     summarise,
     table,
 )
-from udvla_ros.motion.robot import RobotDescription
 
 LIMITS = RobotDescription.load("ur5e_sim").limits
 

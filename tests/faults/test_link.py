@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from udvla_ros.evaluation.faults import link
-from udvla_ros.evaluation.faults.report import plot, table
 from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.proving.faults import link
+from udvla_ros.proving.faults.report import plot, table
 
 
 @pytest.fixture(scope="module")

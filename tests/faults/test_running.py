@@ -12,10 +12,10 @@ pytest.importorskip("udvla_ros.sim.gl", exc_type=ImportError)
 
 from harness import environment, skip_where_time_is_not_real
 
-from udvla_ros.evaluation.faults import graph
-from udvla_ros.evaluation.faults.scenarios import SCENARIOS
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.nodes.trials import fault_runner
+from udvla_ros.proving.faults import graph
+from udvla_ros.proving.faults.scenarios import SCENARIOS
+from udvla_ros.proving.rigs import fault_runner
 
 pytestmark = pytest.mark.integration
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from udvla_ros.errors import ConfigError
-from udvla_ros.evaluation.faults import trace as measures
-from udvla_ros.evaluation.faults.report import Outcome, plot, table
-from udvla_ros.evaluation.faults.scenarios import PASS, SCENARIOS, chosen
-from udvla_ros.evaluation.faults.trace import Steps, Trace
 from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.proving.faults import trace as measures
+from udvla_ros.proving.faults.report import Outcome, plot, table
+from udvla_ros.proving.faults.scenarios import PASS, SCENARIOS, chosen
+from udvla_ros.proving.faults.trace import Steps, Trace
 
 ROBOT = RobotDescription.load("ur5e_sim")
 HZ, FAULT = 100.0, 100.0
@@ -176,8 +176,8 @@ def test_modes_it_may_not_end_in_and_unsafe_notes_fail_it():
 
 def test_the_scenarios_name_steps_that_exist_and_parameters_of_the_relay():
     pytest.importorskip("rclpy")
-    from udvla_ros.nodes.trials.fault_relay import TABLE
-    from udvla_ros.nodes.trials.fault_runner import FaultRunner
+    from udvla_ros.proving.rigs.fault_relay import TABLE
+    from udvla_ros.proving.rigs.fault_runner import FaultRunner
 
     relayed = {entry.name for entry in TABLE}
     assert set(PASS) <= relayed and len({s.name for s in SCENARIOS}) == len(SCENARIOS) >= 11

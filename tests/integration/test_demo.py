@@ -16,7 +16,7 @@ from harness import environment
 from udvla_ros import graph
 from udvla_ros.cli import demo
 from udvla_ros.evaluation.cases import demo_cases
-from udvla_ros.nodes.trials.demo_client import GraphFailed
+from udvla_ros.proving.rigs.demo_client import GraphFailed
 
 
 def scripted(cases, spoil=""):
@@ -72,7 +72,7 @@ def test_an_operator_takes_over_in_each_episode_and_gives_back(tmp_path, domain)
 
 
 def test_a_node_that_ends_fails_the_demo(tmp_path, domain, monkeypatch):
-    from udvla_ros.nodes.trials.demo_client import DemoClient
+    from udvla_ros.proving.rigs.demo_client import DemoClient
 
     cases = demo_cases(1, 5)
     kill = {}

@@ -15,7 +15,7 @@ from harness import environment, skip_where_time_is_not_real
 from udvla_ros import graph
 from udvla_ros.cli import eval_takeovers
 from udvla_ros.evaluation.cases import demo_cases
-from udvla_ros.evaluation.takeovers import ALLOWED_MS, LATE_S
+from udvla_ros.proving.takeovers import ALLOWED_MS, LATE_S
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import HealthCheck, settings
 
-from udvla_ros.evaluation.faults import rig
 from udvla_ros.motion.robot import RobotDescription
+from udvla_ros.proving.faults import rig
 from udvla_ros.sim.audit import POSITION
 
 AHEAD = 0.06  # m that a halt may leave the box

@@ -25,7 +25,17 @@ def test_the_arm_and_the_world_need_no_torch(room):
     assert not [path.name for path in files if imported(path) & {"torch", "transformers"}]
 
 
-def test_rclpy_is_imported_by_nodes_and_bringup_alone():
+def test_rclpy_is_imported_by_nodes_rigs_and_bringup_alone():
     users = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if "rclpy" in imported(path)}
     assert Path("nodes/arbiter_node.py") in users
-    assert not [str(path) for path in users if path.parts[0] not in ("nodes", "bringup.py")]
+    homes = {("nodes",), ("proving", "rigs"), ("bringup.py",)}
+    assert not [str(path) for path in users if not homes & {path.parts[:1], path.parts[:2]}]
+
+
+def test_only_the_command_line_knows_the_proving_ground():
+    users = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in PACKAGE.rglob("*.py")
+        if "udvla_ros.proving" in path.read_text(encoding="utf-8")
+    }
+    assert users == {"cli", "proving"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from udvla_ros.evaluation.takeovers import ALLOWED_MS, FOLLOWS, strain
 from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.modes import Mode
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.stitch import StitchOptions
 from udvla_ros.motion.trajectory import Trajectory
+from udvla_ros.proving.takeovers import ALLOWED_MS, FOLLOWS, strain
 from udvla_ros.teleop.ahead import DELAY, Ahead, Kinetics
 from udvla_ros.teleop.jog import Jogger
 from udvla_ros.teleop.wish import Wish

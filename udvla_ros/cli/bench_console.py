@@ -36,7 +36,7 @@ def register(kinds: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print. Returns 1 where the page is not cheap and harmless."""
-    from udvla_ros.nodes.trials import load_client  # first of all: rclpy's wheels may start this Python anew
+    from udvla_ros.proving.rigs import load_client  # first of all: rclpy's wheels may start this Python anew
 
     del load_client
     from udvla_ros.errors import ConfigError
@@ -73,9 +73,9 @@ def _measure(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Co
     """Return what happened in each stretch, and what the viewer was told, by kind."""
     from udvla_ros import graph
     from udvla_ros.bringup import Bringup, loopback_environment
-    from udvla_ros.evaluation.faults.flood import flooded
-    from udvla_ros.evaluation.faults.graph import free_port
-    from udvla_ros.nodes.trials.load_client import joined
+    from udvla_ros.proving.faults.flood import flooded
+    from udvla_ros.proving.faults.graph import free_port
+    from udvla_ros.proving.rigs.load_client import joined
 
     domain = args.domain if args.domain is not None else 1 + os.getpid() % 100
     os.environ.update(loopback_environment(domain=domain))
@@ -85,7 +85,7 @@ def _measure(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Co
     rates = {"cameras": args.camera_hz, "joints": 100.0, "policy": 2.0}
     nodes = [table["arbiter_node"], table["console_node"]] + [
         graph.ResolvedNode(
-            "load_node", "udvla_ros.nodes.trials.load_node", f"load_{plays}",
+            "load_node", "udvla_ros.proving.rigs.load_node", f"load_{plays}",
             parameters={"robot": ROBOT, "plays": plays, "hz": rates[plays]},
         )
         for plays in PLAYS

@@ -39,7 +39,7 @@ def register(kinds: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a table, draw. Returns 1 where recording is not cheap, harmless and complete."""
-    from udvla_ros.nodes.trials import load_client  # first of all: rclpy's wheels may start this Python anew
+    from udvla_ros.proving.rigs import load_client  # first of all: rclpy's wheels may start this Python anew
 
     del load_client
     from udvla_ros.errors import ConfigError
@@ -80,7 +80,7 @@ def _nodes(args: argparse.Namespace, folder: Path) -> list[ResolvedNode]:
     for plays in PLAYS:
         nodes.append(
             graph.ResolvedNode(
-                "load_node", "udvla_ros.nodes.trials.load_node", f"load_{plays}",
+                "load_node", "udvla_ros.proving.rigs.load_node", f"load_{plays}",
                 parameters={"robot": ROBOT, "plays": plays, "hz": rates[plays]},
             )
         )  # fmt: skip
@@ -92,7 +92,7 @@ def _measure(args: argparse.Namespace, folder: Path) -> tuple[Any, Any, dict[str
     from tqdm import tqdm
 
     from udvla_ros.bringup import Bringup, loopback_environment
-    from udvla_ros.nodes.trials.load_client import joined
+    from udvla_ros.proving.rigs.load_client import joined
 
     domain = args.domain if args.domain is not None else 1 + os.getpid() % 100
     os.environ.update(loopback_environment(domain=domain))

@@ -33,7 +33,7 @@ def register(kinds: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run for that long, judge, draw. Returns 1 where it does not stay as it is."""
-    from udvla_ros.nodes.trials import soak_client  # first of all: rclpy's wheels may start this Python anew
+    from udvla_ros.proving.rigs import soak_client  # first of all: rclpy's wheels may start this Python anew
 
     del soak_client
     from udvla_ros import graph
@@ -70,8 +70,8 @@ def _watch(nodes: Any, args: argparse.Namespace, folder: Path) -> tuple[Any, flo
     from udvla_ros.bringup import Bringup, loopback_environment
     from udvla_ros.evaluation.cases import demo_cases, trained_on
     from udvla_ros.motion.robot import RobotDescription
-    from udvla_ros.nodes.trials import soak_client
-    from udvla_ros.nodes.trials.demo_client import GraphFailed
+    from udvla_ros.proving.rigs import soak_client
+    from udvla_ros.proving.rigs.demo_client import GraphFailed
 
     os.environ.update(loopback_environment(domain=args.domain if args.domain is not None else 1 + os.getpid() % 100))
     whole, problem = 60.0 * args.minutes, ""

@@ -50,7 +50,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo. Returns 0 when all episodes ran, successful or not, and 1 when the graph failed."""
-    from udvla_ros.nodes.trials import demo_client  # first of all: rclpy's wheels may start this Python anew
+    from udvla_ros.proving.rigs import demo_client  # first of all: rclpy's wheels may start this Python anew
 
     del demo_client
     from udvla_ros import graph
@@ -140,7 +140,7 @@ def run_graph(
     from udvla_ros.evaluation.recording import demo_report
     from udvla_ros.evaluation.report import command_line
     from udvla_ros.motion.robot import RobotDescription
-    from udvla_ros.nodes.trials import demo_client
+    from udvla_ros.proving.rigs import demo_client
 
     domain = domain if domain is not None else 1 + os.getpid() % 100
     os.environ.update(loopback_environment(domain=domain))  # this process is a client of the graph

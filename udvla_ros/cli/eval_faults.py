@@ -34,7 +34,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the faults, print a table, write ``report.json`` and ``faults.png``."""
     if not args.link:
-        from udvla_ros.nodes.trials import fault_runner  # first of all: rclpy's wheels may start this Python anew
+        from udvla_ros.proving.rigs import fault_runner  # first of all: rclpy's wheels may start this Python anew
     import os
     import sys
 
@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
     from udvla_ros.bringup import BringupError, loopback_environment
     from udvla_ros.evaluation import report as files
-    from udvla_ros.evaluation.faults import graph, link, report, scenarios
     from udvla_ros.motion.robot import RobotDescription
+    from udvla_ros.proving.faults import graph, link, report, scenarios
 
     known: list[scenarios.HasName] = [*link.FAULTS, *(() if args.link else scenarios.SCENARIOS)]
     picked = scenarios.chosen(args.only, known)
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     outcomes = [link.run(f, arm) for f in tqdm(picked, unit="fault", mininterval=0.5) if isinstance(f, link.LinkFault)]
     trouble, cpu = "", []
     if wanted:
-        from udvla_ros.nodes.trials.fault_operator import FaultError
+        from udvla_ros.proving.rigs.fault_operator import FaultError
 
         file = graph.robot_file(folder)
         domain = args.domain if args.domain is not None else 1 + os.getpid() % 100

@@ -13,8 +13,8 @@ from udvla_ros.cli.data import positive
 
 if TYPE_CHECKING:
     from udvla_ros.evaluation.cases import Case
-    from udvla_ros.evaluation.takeovers import Takeover
     from udvla_ros.graph import ResolvedNode
+    from udvla_ros.proving.takeovers import Takeover
 
 START = 120.0  # s until every node must be ready
 ROBOT = "config/robots/ur5e_sim.yaml"
@@ -44,14 +44,15 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a table, and write report and picture. Returns 1 where the result is a failure."""
-    from udvla_ros.nodes.trials import takeovers as client  # first of all: rclpy's wheels may start this Python anew
+    from udvla_ros.proving.rigs import takeovers as client  # first of all: rclpy's wheels may start this Python anew
 
     del client
     from tqdm import tqdm
 
     from udvla_ros import graph
-    from udvla_ros.evaluation import report, takeovers
+    from udvla_ros.evaluation import report
     from udvla_ros.evaluation.cases import demo_cases, trained_on
+    from udvla_ros.proving import takeovers
 
     deaths = args.count // 20 if args.deaths is None else args.deaths
     cases = demo_cases(args.count + deaths + 2, args.seed, *trained_on(args.bundle))
@@ -98,10 +99,10 @@ def measure(
         GraphFailed: a node ended or does not answer.
     """
     from udvla_ros.bringup import Bringup, loopback_environment
-    from udvla_ros.evaluation.takeovers import summarise
     from udvla_ros.graph import ResolvedNode
     from udvla_ros.motion.robot import RobotDescription
-    from udvla_ros.nodes.trials import takeovers
+    from udvla_ros.proving.rigs import takeovers
+    from udvla_ros.proving.takeovers import summarise
 
     os.environ.update(loopback_environment(domain=domain if domain is not None else 1 + os.getpid() % 100))
     with tempfile.TemporaryDirectory(prefix="udvla-takeovers-") as scratch:

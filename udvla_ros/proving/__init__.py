@@ -1,1 +1,1 @@
-"""How the machine behaves: what decoding, filter and recorder cost, and long runs."""
+"""How the machine behaves: what it costs, what it does when things fail, how hands take over, and long runs."""

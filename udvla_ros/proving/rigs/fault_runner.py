@@ -1,4 +1,4 @@
-"""Breaks a running graph by the book of :mod:`udvla_ros.evaluation.faults.scenarios`, and measures what the arm does.
+"""Breaks a running graph by the book of :mod:`udvla_ros.proving.faults.scenarios`, and measures what the arm does.
 
 Every node is a process of its own; signals, restarts and relayed sensors are real. Between two faults the graph is
 made whole again: what was killed is started, the scene is set anew, the policy is engaged and moves the arm.
@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from udvla_ros.bringup import Bringup
-from udvla_ros.evaluation.faults import graph as fault_graph
-from udvla_ros.evaluation.faults import trace as measures
-from udvla_ros.evaluation.faults.flood import flooded
-from udvla_ros.evaluation.faults.report import Outcome
-from udvla_ros.evaluation.faults.scenarios import PASS, Scenario
-from udvla_ros.evaluation.faults.trace import Trace
 from udvla_ros.motion.robot import RobotDescription
-from udvla_ros.nodes.trials.fault_operator import FaultError, FaultOperator, Intruder, joined
+from udvla_ros.proving.faults import graph as fault_graph
+from udvla_ros.proving.faults import trace as measures
+from udvla_ros.proving.faults.flood import flooded
+from udvla_ros.proving.faults.report import Outcome
+from udvla_ros.proving.faults.scenarios import PASS, Scenario
+from udvla_ros.proving.faults.trace import Trace
+from udvla_ros.proving.rigs.fault_operator import FaultError, FaultOperator, Intruder, joined
 
 START = 120.0  # s until a node must be ready
 MOVING = 0.08  # rad/s of the fastest joint: the arm is in mid-motion
@@ -40,7 +40,7 @@ class FaultRunner:
     """Runs scenarios on one graph.
 
     Args:
-        bringup: the started graph of :func:`udvla_ros.evaluation.faults.graph.nodes`.
+        bringup: the started graph of :func:`udvla_ros.proving.faults.graph.nodes`.
         operator: joined to it.
         make_intruder: makes a second writer on the policy's topic.
         quick: fewer repeats.

@@ -1,4 +1,4 @@
-"""A crowd at the operator's page: ``python -m udvla_ros.evaluation.faults.flood PORT`` until it is ended.
+"""A crowd at the operator's page: ``python -m udvla_ros.proving.faults.flood PORT`` until it is ended.
 
 A thousand connections at once. One in four says nothing, one looks on and never reads, one sends messages of 10 MB over
 the socket, one asks with bodies of 10 MB; who is turned away comes back.

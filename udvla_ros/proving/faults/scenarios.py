@@ -1,6 +1,6 @@
 """The faults, as data: what is done to the running graph, how long one looks on, and what must come of it.
 
-A step is the name of an action of :class:`udvla_ros.nodes.trials.fault_runner.FaultRunner` with its arguments.
+A step is the name of an action of :class:`udvla_ros.proving.rigs.fault_runner.FaultRunner` with its arguments.
 The clock starts at the first step, while the policy moves the arm.
 """
 

@@ -13,16 +13,16 @@ from itertools import count
 
 import numpy as np
 
-from udvla_ros.evaluation.faults.report import Outcome
-from udvla_ros.evaluation.faults.rig import Rig
-from udvla_ros.evaluation.faults.scenarios import Scenario
-from udvla_ros.evaluation.faults.trace import REST, Steps
 from udvla_ros.motion.arbiter import Arbiter
 from udvla_ros.motion.exchange import ArbiterOptions
 from udvla_ros.motion.modes import Mode
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.motion.stitch import StitchOptions
 from udvla_ros.motion.trajectory import Trajectory
+from udvla_ros.proving.faults.report import Outcome
+from udvla_ros.proving.faults.rig import Rig
+from udvla_ros.proving.faults.scenarios import Scenario
+from udvla_ros.proving.faults.trace import REST, Steps
 
 RATE, DELAY, LAG, LEAD = 500.0, 0.005, 0.02, 0.02  # Hz of the controller; s of messages, of the arm, of the arbiter
 NOTICED = 0.01  # s until the arbiter hears of it

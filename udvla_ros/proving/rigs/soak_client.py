@@ -15,8 +15,8 @@ from std_msgs.msg import String
 
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import runtime
-from udvla_ros.nodes.trials.demo_client import DemoClient
 from udvla_ros.proving.bench.soak import Record
+from udvla_ros.proving.rigs.demo_client import DemoClient
 
 CLIENT = "this client"
 SAMPLE = 1.0  # s between two looks at the memory

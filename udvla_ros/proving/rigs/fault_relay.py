@@ -16,10 +16,10 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image, JointState
 
-from udvla_ros.evaluation.faults.graph import CLOCK_HZ, TRUE
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.parameters import Entry, Parameters
+from udvla_ros.proving.faults.graph import CLOCK_HZ, TRUE
 
 STATES = ("pass", "frozen", "gone")
 TABLE = (

@@ -22,11 +22,11 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from udvla_ros.errors import UdvlaError
-from udvla_ros.evaluation.faults.graph import TRUE
-from udvla_ros.evaluation.faults.trace import Trace
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import runtime, services
 from udvla_ros.nodes.messages import message_from_arrays
+from udvla_ros.proving.faults.graph import TRUE
+from udvla_ros.proving.faults.trace import Trace
 
 AHEAD = np.array([0.05, 0.1, 0.15, 0.2])  # s, points of a teleop message
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from udvla_ros import graph
 from udvla_ros.motion.robot import RobotDescription
 
 TRUE = "true"  # prefix of the topics as the robot publishes them, before the relay
-RELAY = graph.ResolvedNode("fault_relay", "udvla_ros.nodes.trials.fault_relay", "fault_relay")
+RELAY = graph.ResolvedNode("fault_relay", "udvla_ros.proving.rigs.fault_relay", "fault_relay")
 FROZEN_AFTER = 0.5  # s; the relay gives the rendered pictures a sensor's noise, so that only a frozen one repeats
 CLOCK_HZ = 250.0
 

@@ -1,6 +1,6 @@
 """Takes the arm over at random moments while the policy runs, gives it back, and watches what is commanded.
 
-A client of the running graph, as :mod:`udvla_ros.nodes.trials.demo_client`: the operator whose touches are timed
+A client of the running graph, as :mod:`udvla_ros.proving.rigs.demo_client`: the operator whose touches are timed
 lives in this process, the ones that are killed are processes of their own (``operator_node``).
 """
 
@@ -18,13 +18,13 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from udvla_ros.evaluation.cases import Case
-from udvla_ros.evaluation.takeovers import AROUND, FOLLOWS, MOSTLY, Takeover, departure, first_beyond, strain
 from udvla_ros.motion.modes import SOURCES
 from udvla_ros.motion.robot import RobotDescription
 from udvla_ros.nodes import runtime
 from udvla_ros.nodes.jog_stream import Command, JogStream
 from udvla_ros.nodes.messages import command_from_message
-from udvla_ros.nodes.trials.demo_client import FIRST_CHUNK, SEEN, DemoClient, GraphFailed
+from udvla_ros.proving.rigs.demo_client import FIRST_CHUNK, SEEN, DemoClient, GraphFailed
+from udvla_ros.proving.takeovers import AROUND, FOLLOWS, MOSTLY, Takeover, departure, first_beyond, strain
 from udvla_ros.teleop.wish import REST, Wish
 
 TIMEOUT = SOURCES["teleop"].timeout

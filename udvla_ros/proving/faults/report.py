@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from udvla_ros.evaluation.faults.scenarios import Scenario
-from udvla_ros.evaluation.faults.trace import Steps
+from udvla_ros.proving.faults.scenarios import Scenario
+from udvla_ros.proving.faults.trace import Steps
 
 STEP = 1e-3  # rad beyond the limits from which on a change of the command counts as a jump
 COLOURS = {"HOLD": "#dddddd", "POLICY": "#cfe8cf", "TELEOP": "#cfdcf0", "STOPPED": "#f3cccc", "": "#ffffff"}
