@@ -37,6 +37,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0, help="first scene, counted from 1000000 (default: 0)")
     parser.add_argument("--bundle", default="models/udvla-nano-ur5e", help="folder (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument(
+        "--server", default="", metavar="ws://HOST:PORT", help="`udvla serve` of the bundle, in policy_node's place"
+    )
     parser.add_argument("--params-file", type=Path, metavar="YAML", help="parameters of your own for the nodes")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/demo/<time>, with a link 'latest'")
     parser.add_argument("--record", action="store_true", help="record each episode as a rosbag, into DIR/bags")
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     first = cases[0]
     arguments = {
         "bundle": args.bundle, "device": args.device, "robot": ROBOT, "seed": str(first.seed),
-        "task": str(first.task), "instruction": first.instruction,
+        "task": str(first.task), "instruction": first.instruction, "server": args.server,
     }  # fmt: skip
     if args.params_file:
         arguments["params_file"] = str(args.params_file)
@@ -204,6 +207,9 @@ def table(report: dict[str, Any]) -> str:
             f"{report['chunks']} chunks, inference p50 {total['p50']:.0f} ms, p95 {total['p95']:.0f} ms, "
             f"p99 {total['p99']:.0f} ms; control {report['control_hz']:g} Hz"
         )
+    between = report["latency_ms"].get("network")
+    if between:
+        lines.append(f"of it the way to the server p50 {between['p50']:.1f} ms, p95 {between['p95']:.1f} ms")
     helped = [episode for episode in report["episodes"] if any(m["mode"] == "TELEOP" for m in episode.get("modes", ()))]
     if helped:
         good = sum(episode["success"] for episode in helped)

@@ -68,6 +68,7 @@ class RemotePolicy:
             raise ConfigError(f"server '{address}' is no address; give ws://host:port")
         self.address, self._timeout = address, timeout
         self._socket: ClientConnection | None = None
+        self._leaving = contextlib.ExitStack()
         self._number = 0
         self._lost = ""
         self._checked: set[DecodeOptions] = set()
@@ -134,7 +135,8 @@ class RemotePolicy:
         socket, self._socket = self._socket, None
         if socket is not None:
             with contextlib.suppress(OSError, WebSocketException):
-                socket.close_socket()
+                socket.close_socket()  # first, so that nobody waits for the other side's goodbye
+                self._leaving.close()
 
     # -- the wire --------------------------------------------------------------------------------------
     def _painted(self, number: int) -> dict[str, np.ndarray]:
@@ -145,10 +147,11 @@ class RemotePolicy:
 
     def _connect(self) -> dict[str, Any]:
         try:
-            self._socket = connect(
+            joined = connect(
                 self.address, open_timeout=self._timeout, close_timeout=0.1, max_size=None, compression=None,
                 ping_interval=None, proxy=None,
             )  # fmt: skip
+            self._socket = self._leaving.enter_context(joined)
             self._socket.send(pack("episode_start", {REQUEST: True}))
         except (OSError, WebSocketException, TimeoutError) as error:
             raise self._lose(f"cannot be reached ({error or type(error).__name__})") from None
