@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from udvla_ros.cli.main import main
-from udvla_ros.errors import BundleError, ConfigError
+from udvla_ros.errors import BundleError, ConfigError, TokenError
 from udvla_ros.evaluation.libero import suite
-from udvla_ros.evaluation.libero.episode import Job, Result
+from udvla_ros.evaluation.libero.episode import Job, Result, run
 from udvla_ros.model.checkpoint import ImageConvention
 from udvla_ros.policy.convention import fitted
 from udvla_ros.rollouts import frames
 from udvla_ros.rollouts.libero import stays
 from udvla_ros.sim.libero import grasps, install
+from udvla_ros.sim.libero.suites import LiberoTask
 from udvla_ros.sim.libero.thin import thin
 from udvla_ros.tokens.layout import View
 
@@ -134,6 +135,68 @@ def test_commands_without_libero_are_one_line(words, tmp_path, monkeypatch, caps
     assert said.count("\n") == 1 and "make libero" in said and not list(tmp_path.iterdir())
 
 
+# -- the loop ------------------------------------------------------------------------------------------
+class Still:
+    """A world in which nothing happens; each look is a grey level brighter."""
+
+    def __init__(self):
+        self.task = LiberoTask("libero_object", 0, "x", "pick it up", 35, "", "")
+        self.looks, self.played = 0, []
+
+    def reset(self, state, seed):
+        assert state.shape == (3,)
+
+    def look(self):
+        self.looks += 1
+        return {"front": np.full((4, 4, 3), self.looks, np.uint8)}
+
+    def step(self, action):
+        self.played.append(action)
+        return len(self.played) == 32
+
+
+class Says:
+    looks = True
+
+    def __init__(self, answer):
+        self.answer, self.seen = answer, []
+
+    def begin(self, world, seed):
+        pass
+
+    def chunk(self, images, sentence):
+        self.seen.append(images["front"])
+        if self.answer is None:
+            raise TokenError("no chunk")
+        return self.answer, {}
+
+
+@pytest.fixture
+def still(monkeypatch):
+    monkeypatch.setattr(LiberoTask, "init_states", lambda task: np.zeros((1, 3)))
+    return Still()
+
+
+def test_the_loop_looks_once_a_chunk_and_ends_at_success(still):
+    policy = Says(np.full((10, 7), 3.0))
+    result = run(still, Job("libero_object", 0, 0), policy, 8, 0)
+    assert result.success and result.steps == 32 and still.looks == 4
+    assert np.array_equal(still.played[0], np.ones(7))  # within the benchmark's range
+
+
+def test_refused_chunks_are_counted_and_the_hand_keeps_hold(still):
+    policy = Says(None)
+    result = run(still, Job("libero_object", 0, 0), policy, 0, 0)
+    assert result.refused == still.looks == 4
+    assert all(np.array_equal(action, [0, 0, 0, 0, 0, 0, -1]) for action in still.played)
+
+
+def test_without_an_image_every_pixel_is_grey(still):
+    policy = Says(np.zeros((10, 7)))
+    run(still, Job("libero_object", 0, 0, "no-image"), policy, 0, 0)
+    assert {int(value) for image in policy.seen for value in np.unique(image)} == {128}
+
+
 # -- files ---------------------------------------------------------------------------------------------
 OPTIONS = suite.Options("libero_object", (0,), "expert", states=3)
 
@@ -169,7 +232,7 @@ def test_a_disk_that_fills_up_keeps_what_is_there(tmp_path, monkeypatch):
         def shutdown(self, **_):
             pass
 
-    monkeypatch.setattr(suite, "ProcessPoolExecutor", Full)
+    monkeypatch.setattr(suite, "worker_pool", Full)
     with pytest.raises(ConfigError, match=r"No space left on device\); 0 episodes are kept"):
         suite._run([Job("libero_object", 0, 0)], 1, OPTIONS, tmp_path, {}, print)
 

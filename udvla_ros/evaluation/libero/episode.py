@@ -18,6 +18,7 @@ from udvla_ros.sim.libero.suites import goal as goal_of
 from udvla_ros.sim.libero.world import IDLE, LiberoWorld
 
 CONTROLS = ("none", "no-image", "swapped-words")
+CHUNK = 10  # steps that the arm rests where a chunk is refused, unless told
 UNSEEN = 2  # steps from one picture of a film to the next, of a policy that does not look
 GREY = 128  # of every pixel, where there is to be no image
 
@@ -166,7 +167,8 @@ def run(
             chunk, foreseen = policy.chunk(shown, said)
         except TokenError:
             result.refused += 1
-            chunk = np.concatenate([np.zeros(6), chunk[-1, 6:]])[None]  # rest, and keep hold
+            rest = np.concatenate([np.zeros(6), chunk[-1, 6:]])  # and keep hold, as long as a chunk would have been
+            chunk = np.tile(rest, (execute or CHUNK, 1))
         if film is not None and filmed:
             film.append((shown, dict(foreseen)))
         for action in chunk[: execute or None]:
