@@ -6,6 +6,7 @@ Everything of ``sim_node`` that is not ROS, so that it can be tested without a g
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +93,10 @@ class SimulatedRobot:
         if world.physics_hz % controller_hz or controller_hz % CONTROL_HZ:
             raise ConfigError(f"controller_hz is {controller_hz}; give 100, 250 or {world.physics_hz}")
         self.period, self._per_step = 1.0 / controller_hz, round(controller_hz / CONTROL_HZ)
-        options = {"interpolate_from_desired_state": interpolate_from_desired_state, "period": self.period}
+        options: dict[str, Any] = {
+            "interpolate_from_desired_state": interpolate_from_desired_state,
+            "period": self.period,
+        }
         self.arm = JointTrajectoryController(robot.joints, world.q, **options)
         self.fingers = JointTrajectoryController([self.gripper.joint], self._finger_position(), **options)
         self.audit = CommandAudit(robot)
