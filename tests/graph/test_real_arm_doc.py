@@ -56,7 +56,7 @@ def test_services_parameters_and_topics_exist():
         assert f'"{service}"' in NODES, service
     for parameter in ("speed", "dry_run", "emergency_stop_timeout"):
         assert parameter in TEXT and re.search(rf'Entry\(\s*"{parameter}"', NODES), parameter
-    assert re.search(r'Bool, "emergency_stop"', NODES)
+    assert 'LockTopic(self, "emergency_stop")' in NODES and 'kind: Any = Bool' in NODES
     assert '"~/dry_run/joint_trajectory"' in NODES
 
 

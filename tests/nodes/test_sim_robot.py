@@ -154,7 +154,7 @@ def audit() -> CommandAudit:
 
 def feed(witness: CommandAudit, path, seconds: float = 1.0, period: float = 0.01) -> CommandAudit:
     for t in np.arange(0.0, seconds, period):
-        witness.look(ROBOT.home + path(t) * np.eye(6)[0], period)
+        witness.look(ROBOT.home + np.r_[path(t), np.zeros(5)], period)
     return witness
 
 
