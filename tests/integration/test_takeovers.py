@@ -39,4 +39,4 @@ def test_the_command_follows_the_hand_without_a_jump_and_nothing_resumes_by_itse
     assert report["takeovers"] == 5 and report["not_followed"] == 0 and report["limit_violations"] == 0
     assert max(report["worst_share_of_limit"].values()) <= 1.02
     assert report["deaths"]["silence_to_hold_s"]["max"] < report["timeout_s"] + LATE_S
-    assert report["follow_ms"]["p50"] < 2 * ALLOWED_MS, "the figure itself is measured by udvla eval takeovers"
+    assert report["follow_ms"]["p50"] < 4 * ALLOWED_MS, "the figure itself is measured by udvla eval takeovers"
