@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from udvla_ros.errors import BundleError, ObservationError
 from udvla_ros.model.checkpoint import ActionConvention, ImageConvention
-from udvla_ros.policy.convention import binarised, fitted, physical
+from udvla_ros.policy.convention import binarised, conventional, fitted, physical
 from udvla_ros.released.settings import SETTINGS
 from udvla_ros.tokens.layout import View
 
@@ -41,6 +41,15 @@ def test_gripper(data, raw, native, arm):
     values = binarised(np.full((1, 7), raw), action)
     assert values[0, 6] == native and values[0, 0] == np.float32(raw)
     assert physical(values, action)[0, 6] == arm
+
+
+@pytest.mark.parametrize("data", ["libero", "calvin", "bridge"])
+def test_there_and_back(data):
+    action = SETTINGS[data].action
+    told = binarised(np.random.default_rng(0).uniform(-1, 1, (50, 7)).astype(np.float32), action)
+    np.testing.assert_allclose(conventional(physical(told, action), action), told, atol=1e-5)
+    many = physical(told, action).reshape(5, 10, 7)
+    np.testing.assert_allclose(conventional(many, action).reshape(50, 7), told, atol=1e-5)
 
 
 def test_bicubic_is_pils_and_turned_is_by_180_degrees():

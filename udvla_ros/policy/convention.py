@@ -37,6 +37,20 @@ def physical(actions: np.ndarray, action: ActionConvention) -> np.ndarray:
     return actions
 
 
+def conventional(actions: np.ndarray, action: ActionConvention) -> np.ndarray:
+    """Return actions ``[..., D]`` of the arm in the data's numbers: the inverse of :func:`physical`."""
+    actions = np.array(actions, np.float32)
+    if action.space == "tcp_delta" and action.rotation == "euler_xyz":
+        turns = Rotation.from_rotvec(actions[..., 3:6].reshape(-1, 3)).as_euler("xyz")
+        actions[..., 3:6] = turns.reshape(actions[..., 3:6].shape)
+    if action.scale:
+        actions /= np.asarray(action.scale, np.float32)
+    if action.gripper is not None:
+        closes = actions[..., action.gripper] > 0
+        actions[..., action.gripper] = np.where(closes != action.gripper_opens, 1.0, 2 * action.gripper_threshold - 1)
+    return actions
+
+
 def fitted(
     image: np.ndarray | None, view: View, images: ImageConvention = AS_TRAINED_HERE, prepared: bool = False
 ) -> np.ndarray:
