@@ -37,7 +37,7 @@ EXTRAS = {
         "fast-simplification>=0.1.7",
     ],
     "ros-test": [f"ros-jazzy-test-msgs; {ROS_MARKER}"],  # an action, where control_msgs has no wheel
-    "train": ["accelerate>=1.0", "tensorboard>=2.14"],
+    "train": ["accelerate>=1.0", "peft>=0.17", "tensorboard>=2.14"],
     "remote": ["msgpack>=1.0", "websockets>=15.0"],  # policy_node with server:=, where no GPU is
     "vla-eval": ["vla-eval>=0.8,<0.9"],  # `udvla serve`; brings the two above
     "lerobot": ["pyarrow>=15"],  # `udvla bag export --to lerobot`; the lerobot package reads what it writes

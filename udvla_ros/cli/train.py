@@ -36,8 +36,8 @@ def _register_policy(kinds: argparse._SubParsersAction) -> None:
         "Run it again with the same values to go on after a kill.",
     )
     parser.add_argument("--data", type=Path, required=True, nargs="+", help="folders of episodes")
-    parser.add_argument("--vision", type=Path, required=True, help="vision/ of `udvla train vision`")
-    parser.add_argument("--actions", type=Path, required=True, help="folder of `udvla train actions`")
+    parser.add_argument("--vision", type=Path, help="vision/ of `udvla train vision`; not with keep_layout")
+    parser.add_argument("--actions", type=Path, help="folder of `udvla train actions`; not with keep_layout")
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--start", type=Path, metavar="BUNDLE", help="begin from this bundle's weights (fine-tuning)")
     parser.add_argument("--config", type=Path, help="training file (default config/training/nano.yaml)")

@@ -110,8 +110,8 @@ class Backbone(nn.Module):
         return self
 
     def version(self) -> int:
-        """Return a number that changes when the weights do, as far as torch counts."""
-        weights = (self.decoder.embedding, self.decoder.norm)
+        """Return a number that changes when the weights do, as far as torch counts; of adapters, too."""
+        weights = (self.decoder.embedding, self.decoder.norm, *self.decoder.layers[0].parameters())
         return sum(0 if weight.is_inference() else weight._version for weight in weights)
 
     # -- decoding ----------------------------------------------------------------------------------

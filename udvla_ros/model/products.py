@@ -20,12 +20,14 @@ LARGEST = {"int8": 127.0, "fp8": 448.0}
 FEW = 32  # rows that CUDA's integer product gets at least: it refuses 16 and fewer
 
 
-class Matrix(nn.Module):
-    """``y = x W^T`` for flat ``x`` ``[n, in]``; ``weight`` ``[out, in]``."""
+class Matrix(nn.Linear):
+    """``y = x W^T`` for flat ``x`` ``[n, in]``; ``weight`` ``[out, in]``, without values until somebody gives them."""
 
     def __init__(self, out: int, width: int, device: torch.device | None, dtype: torch.dtype | None) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out, width, device=device, dtype=dtype))
+        super().__init__(width, out, bias=False, device=device, dtype=dtype)
+
+    def reset_parameters(self) -> None:
+        """Leave the weight as it was allocated: the decoder or a file fills it."""
 
     def product(self, x: Tensor, place: Tensor | None = None) -> Tensor:
         """Return ``[n, out]``; in ``place`` where that is given."""

@@ -27,6 +27,7 @@ CUBES = ("red", "green", "blue")  # the order of ``Episode.cubes``
 IMAGE = "image."  # before a camera's name, of its array in a shard
 BARE = ("front", "wrist")  # cameras whose arrays older shards call by the bare name
 DESCRIPTION = "dataset.json"
+TURNED_AROUND = "turned by 180 degrees as published"  # ``images`` of a description whose pictures are
 
 
 class DatasetError(UdvlaError):

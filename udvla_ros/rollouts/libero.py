@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from udvla_ros.rollouts.episodes import PER_FRAME, Episode
+from udvla_ros.rollouts.episodes import PER_FRAME, TURNED_AROUND, Episode
 from udvla_ros.rollouts.frames import fitted, portion
 from udvla_ros.rollouts.generate import ATTEMPTS, EVALUATION_SEEDS, GenerateError, Make, MakeDriver
 from udvla_ros.sim.libero.expert import Expert, placing
@@ -100,7 +100,7 @@ class LiberoConfig:
             "intention_shape": [CHUNK, 7],
             "cameras": {name: list(size) for name, (size, _) in self.views.items()},
             "crops": {name: list(part) for name, (_, part) in self.views.items()},
-            "images": "turned by 180 degrees as published",
+            "images": TURNED_AROUND,
         }
 
 

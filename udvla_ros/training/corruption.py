@@ -63,8 +63,12 @@ def corrupt(
     joint: bool = False,
     generator: torch.Generator,
     draw_actions: bool = True,
+    exact: bool = False,
 ) -> Corrupted:
     """Hide tokens of ``target`` ``[B, S]`` in ``copies`` independent ways, and ``blind`` more of the action.
+
+    Each token is hidden with the drawn probability by itself; ``exact``: just ``round(n * ratio)`` of a modality's n
+    tokens, as the released code does.
 
     Slots behind EOA hold MASK in the target already: they stay MASK and enter no loss. With
     ``draw_actions=False`` (stage i, action-free video) all action slots are MASK and none enters the loss.
@@ -75,9 +79,10 @@ def corrupt(
     action_u = _stratified(batch, copies + blind, generator)
     if joint:
         action_u[:, :copies] = u
-    visual = _bernoulli(mask_ratio(u), len(visual_slots), generator)
+    hide = _share if exact else _bernoulli
+    visual = hide(mask_ratio(u), len(visual_slots), generator)
     known = target[:, action_slots] != mask_id
-    action = _bernoulli(mask_ratio(action_u), len(action_slots), generator, known)
+    action = hide(mask_ratio(action_u), len(action_slots), generator, known)
     if not draw_actions:
         action = torch.zeros_like(action)
     actions = target[:, None, action_slots].repeat(1, copies + blind, 1).masked_fill(action, mask_id)
@@ -126,3 +131,14 @@ def _bernoulli(
     hidden = noise < ratio[..., None]
     first = noise.argmin(-1, keepdim=True)
     return hidden.scatter(-1, first, noise.gather(-1, first) <= 1.0)
+
+
+def _share(ratio: Tensor, slots: int, generator: torch.Generator, among: Tensor | None = None) -> Tensor:
+    """Hide just that share of ``slots`` tokens, ``ratio`` ``[B, K]`` rounded, one at least where there is one."""
+    noise = torch.rand(*ratio.shape, slots, generator=generator)
+    count = ratio.new_full(ratio.shape, slots)
+    if among is not None:
+        noise = noise.masked_fill(~among[:, None], 2.0)
+        count = among.sum(1)[:, None].to(ratio).expand_as(ratio)
+    hidden = (count * ratio).round().maximum(count.clamp_max(1))
+    return noise.argsort(-1).argsort(-1) < hidden[..., None]

@@ -29,7 +29,7 @@ class TokenShard:
 
     ``views``: per camera ``[F, rows*cols]`` uint16, all frames. Per step: ``current`` and ``future`` ``[N]``
     index the frames; ``actions`` ``[N, A]`` int16 FAST codes, -1 behind the last; ``chunks`` ``[N, K, D]``
-    the actions they encode (physical units); ``text`` ``[N]``: row of ``instructions``; ``episode`` ``[N]``;
+    the actions they encode (the data's numbers); ``text`` ``[N]``: row of ``instructions``; ``episode`` ``[N]``;
     ``places`` ``[N, 1 + C, 3]``: where the commanded TCP and each cube were, m, NaN where nobody knows; ``named``
     ``[N]`` int8: the cube that the instruction names, -1 where nobody knows; ``by`` ``[N]`` uint8: whose action it was
     (:class:`udvla_ros.rollouts.episodes.By`), a demonstration where nobody tells.

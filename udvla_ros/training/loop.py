@@ -28,8 +28,10 @@ from udvla_ros.model.backbone import Backbone
 from udvla_ros.training.claim import claimed
 from udvla_ros.training.corruption import Corrupted, corrupt, uncorrupted
 from udvla_ros.training.dataset import Sequences
+from udvla_ros.training.lora import adapt
 from udvla_ros.training.objective import JD3PObjective, Losses
-from udvla_ros.training.optimizer import Average, build_optimizers, learning_rate
+from udvla_ros.training.optimizer import Average, build_optimizers, learning_rate, trained
+from udvla_ros.training.released import ReleasedObjective
 from udvla_ros.training.sharding import divided_like, shard, whole
 
 if TYPE_CHECKING:
@@ -42,7 +44,9 @@ FORESIGHTS = ("future", "current", "none")
 class PolicyTraining:
     """Everything that decides a run besides its data; stored in the checkpoint and the model card."""
 
-    objective: str = "jd3p"  # or "next_token": the autoregressive baseline, under causal attention
+    # "released": one weighted mean over exactly round(n * ratio) hidden tokens; "next_token": the autoregressive
+    # baseline, under causal attention
+    objective: str = "jd3p"
     foresight: str = "future"  # or "current": the image as it is; or "none": the action alone (ablations)
     steps: int = 4000
     minutes: float | None = None  # a time budget beside `steps`: whichever ends first sets the schedule
@@ -65,6 +69,9 @@ class PolicyTraining:
     ema: float = 0.999
     precision: str = "no"  # or "bf16": faster on GPUs, and on CPUs that have AMX
     compile: bool = False
+    lora_rank: int = 0  # of adapters beside the frozen weights; 0: all weights are trained
+    lora_alpha: int = 32  # adapters are scaled by alpha / rank
+    lora_dropout: float = 0.0
     sharded: bool = False  # divide parameters over the processes (FSDP2), for models one device cannot hold
     gradient_checkpointing: bool = False  # recompute activations: less memory, a third more time
     seed: int = 0
@@ -80,11 +87,18 @@ class PolicyTraining:
         if not 0 <= self.null_prompt < 1:
             raise ConfigError(f"null_prompt ({self.null_prompt}) must lie in [0, 1)")
         for name, known in {
-            "optimizer": ("adamw", "muon"), "objective": ("jd3p", "next_token"), "foresight": FORESIGHTS,
+            "optimizer": ("adamw", "muon"), "objective": ("jd3p", "released", "next_token"),
+            "foresight": FORESIGHTS,
             "precision": ("no", "bf16", "fp16"),
         }.items():  # fmt: skip
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; known: {', '.join(known)}")
+        if self.objective == "released" and (self.blind_copies or self.foresight == "none"):
+            raise ConfigError("objective 'released' learns images and action together: set blind_copies 0")
+        if self.lora_rank < 0 or self.lora_alpha <= 0 or not 0 <= self.lora_dropout < 1:
+            raise ConfigError("lora_rank must not be negative, lora_alpha above 0, lora_dropout in [0, 1)")
+        if self.lora_rank and self.optimizer == "muon":
+            raise ConfigError("lora_rank with optimizer muon: adapters are no square updates; set optimizer adamw")
         if self.foresight == "none" and (self.copies or not self.blind_copies or self.stage1_steps):
             raise ConfigError("foresight 'none' trains the action alone: set copies 0, stage1_steps 0, blind_copies 1+")
 
@@ -100,7 +114,10 @@ class PolicyTrainer:
                 f"objective 'next_token' under attention '{backbone.kind.name}' would let tokens see their own answer; "
                 "use attention causal"
             )
-        self.objective = self.make_objective(backbone)
+        if config.lora_rank:
+            torch.manual_seed(config.seed)  # the same adapters in every process
+            adapt(backbone.decoder, config.lora_rank, config.lora_alpha, config.lora_dropout)
+        self.objective: Any = self.make_objective(backbone)
         if config.gradient_checkpointing:
             backbone.decoder.checkpointing = True
         self.objective.to(self.accelerator.device)
@@ -126,7 +143,8 @@ class PolicyTrainer:
 
     def make_objective(self, backbone: Backbone) -> nn.Module:
         """Return the loss to minimise, as one module to wrap."""
-        return JD3PObjective(backbone, self.config.omega, self.config.loss_chunk)
+        kind = ReleasedObjective if self.config.objective == "released" else JD3PObjective
+        return kind(backbone, self.config.omega, self.config.loss_chunk)
 
     def draw(self) -> np.ndarray:
         """Return what this step's batch is made of: steps of the data."""
@@ -136,14 +154,14 @@ class PolicyTrainer:
         """Assemble this process's share of a batch, with the global counts of hidden tokens."""
         data, v = self.data, self.backbone.layout.vocabulary
         target = torch.as_tensor(data.suffix[frames].astype(np.int64))
-        slots = self.backbone.visual_slots.cpu(), self.backbone.action_slots.cpu()
+        slots = self.objective.image_slots.cpu(), self.backbone.action_slots.cpu()
         count = {"copies": self.config.copies, "blind": self.config.blind_copies if stage == 2 else 0}
         if self.config.objective == "next_token":
             hidden = uncorrupted(target, *slots, v.mask, **count, draw_actions=stage == 2)
         else:
             hidden = corrupt(
                 target, *slots, v.mask, **count, joint=self.config.joint_timestep, generator=generator,
-                draw_actions=stage == 2,
+                draw_actions=stage == 2, exact=self.config.objective == "released",
             )  # fmt: skip
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         share = slice(rank * len(frames) // world, (rank + 1) * len(frames) // world)
@@ -160,8 +178,7 @@ class PolicyTrainer:
             "prefix_modality": mine(prefix.modality),
             "target": mine(target),
             "corrupted": hidden[share].to(device),
-            "visual_count": max(int(hidden.visual.sum()) / world, 1),
-            "action_count": max(int(hidden.action.sum()) / world, 1),
+            **self.objective.counts(target, hidden, world),
         }  # fmt: skip
 
     def pieces(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -261,9 +278,9 @@ class PolicyTrainer:
         visual, action = self.accelerator.reduce(values.float(), "mean").tolist()
         return visual, action
 
-    def averaged(self) -> _Swapped:
-        """Use the averaged weights inside a ``with`` block."""
-        return _Swapped(self)
+    def averaged(self, gathered: bool = True) -> _Swapped:
+        """Use the averaged weights inside a ``with`` block; ``gathered``: to compute with, where they are divided."""
+        return _Swapped(self, gathered and self.config.sharded)
 
     def log(self, **values: Any) -> None:
         """Append one line to ``log.jsonl``, and its numbers to ``tensorboard/`` where tensorboard is installed."""
@@ -306,7 +323,7 @@ class PolicyTrainer:
     def save(self) -> None:
         """Write the resumable state atomically."""
         state = {
-            "model": whole(self.backbone.state_dict()),
+            "model": whole({name: value.detach() for name, value in trained(self.backbone)}),
             "average": whole(self.average.values),
             "optimizers": whole([optimizer.state_dict() for optimizer in self.optimizers]),
             "step": self.step,
@@ -334,7 +351,8 @@ class PolicyTrainer:
                 "use the same configuration or another --output"
             )
         try:
-            self.backbone.load_state_dict(divided_like(state["model"], self.backbone.state_dict()))
+            own = self.backbone.state_dict()
+            self.backbone.load_state_dict({**own, **divided_like(state["model"], own)})
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise ConfigError(
@@ -353,14 +371,18 @@ def corruption_seed(seed: int, step: int) -> int:
 
 
 class _Swapped:
-    def __init__(self, trainer: PolicyTrainer) -> None:
-        self.trainer = trainer
+    def __init__(self, trainer: PolicyTrainer, gather: bool) -> None:
+        self.trainer, self.gather = trainer, gather
 
     def __enter__(self) -> Backbone:
         self.trainer.average.swap(self.trainer.backbone)
+        if self.gather:
+            self.trainer.objective.unshard()  # what lies outside the layers, which gather themselves
         return self.trainer.backbone.eval()
 
     def __exit__(self, *_: object) -> None:
+        if self.gather:
+            self.trainer.objective.reshard()
         self.trainer.average.swap(self.trainer.backbone)
         self.trainer.backbone.train()
 

@@ -23,10 +23,13 @@ def build_optimizers(
     ``adamw`` is the released recipe. ``muon`` gives the decoder's matrices orthogonalised updates of
     AdamW's magnitude and leaves embeddings, heads and norms to AdamW; a small model learns in fewer samples.
     """
-    rows = {ours: [n for _, n in parts] for ours, parts in published(model.shape)}
-    matrices = [(p, rows[n]) for n, p in model.decoder.named_parameters() if p.ndim == 2 and n.startswith("layers.")]
-    chosen = {id(p) for p, _ in matrices} if name == "muon" else set()
-    rest = [p for p in model.parameters() if id(p) not in chosen]
+    matrices: list[tuple[nn.Parameter, list[int]]] = []
+    if name == "muon":
+        rows = {ours: [n for _, n in parts] for ours, parts in published(model.shape)}
+        layers = model.decoder.named_parameters()
+        matrices = [(p, rows[n]) for n, p in layers if p.ndim == 2 and n.startswith("layers.")]
+    chosen = {id(p) for p, _ in matrices}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
     decayed = [p for p in rest if p.ndim >= 2]
     plain = [p for p in rest if p.ndim < 2]
     groups: list[dict[str, Any]] = [
@@ -78,22 +81,28 @@ def learning_rate(progress: float, step: int, peak: float, warmup: int, floor: f
 
 
 class Average:
-    """Exponential moving average of a model's parameters; young averages forget faster."""
+    """Exponential moving average of what of a model is trained; young averages forget faster."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.values = {name: p.detach().clone() for name, p in trained(model)}
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards the model's present parameters."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        present = [p.detach() for _, p in model.named_parameters()]
+        present = [p.detach() for _, p in trained(model)]
         torch._foreach_lerp_(list(self.values.values()), present, weight)
 
+    @torch.no_grad()
     def swap(self, model: nn.Module) -> None:
         """Exchange the average and the model's parameters (call twice to restore)."""
-        for name, parameter in model.named_parameters():
-            kept: Tensor = parameter.data
-            parameter.data = self.values[name]
-            self.values[name] = kept
+        for name, parameter in trained(model):
+            kept: Tensor = parameter.detach().clone()  # in place: where weights are divided, others know their memory
+            parameter.copy_(self.values[name])
+            self.values[name].copy_(kept)
+
+
+def trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return the parameters that are, by name."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

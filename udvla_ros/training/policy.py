@@ -11,8 +11,10 @@ from typing import Any
 import torch
 import yaml
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 from udvla_ros.errors import ConfigError
+from udvla_ros.model.attention import attention_kind
 from udvla_ros.model.backbone import Backbone
 from udvla_ros.model.checkpoint import ActionConvention, Bundle, BundleConfig, ImageConvention
 from udvla_ros.rollouts.episodes import read_description
@@ -23,9 +25,14 @@ from udvla_ros.tokens.text import TextTokenizer
 from udvla_ros.tokens.vision import VisionTokenizer
 from udvla_ros.training.dataset import Sequences, TokenShard
 from udvla_ros.training.inherit import inherit
+from udvla_ros.training.kept import Brought, bring
 from udvla_ros.training.loop import PolicyTrainer, PolicyTraining
+from udvla_ros.training.lora import plain_state
 from udvla_ros.training.tokenize import PUBLISHED, convention_of, tokenize
 from udvla_ros.training.validation import Validation
+
+# What a file with ``keep_layout`` need not say: it is the bundle's that is begun from.
+TAKEN_OVER: Mapping[str, Any] = {"text_slots": 0, "action_slots": 0, "backbone": {}, "action": {}, "decoding": {}}
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Recipe:
     only: str | None = None  # regular expression: learn from instructions that it finds something in
     tasks: tuple[str, ...] = ()  # kinds of task the bundle is for; those of the data if empty
     images: ImageConvention = field(default_factory=ImageConvention)  # how the data's pictures were made
+    keep_layout: bool = False  # fine-tune a bundle as it is: its ids, tokenisers and conventions; attention may change
 
     @classmethod
     def load(cls, path: Path, settings: Sequence[str] = (), **changes: Any) -> Recipe:
@@ -57,6 +65,8 @@ class Recipe:
         for setting in settings:
             _set(values, setting)
         try:
+            if values.get("keep_layout"):
+                values = {**TAKEN_OVER, **values}
             chosen = {**values.pop("training"), **{k: v for k, v in changes.items() if v is not None}}
             training = PolicyTraining(**chosen, backbone=values["backbone"])
             values["tasks"] = tuple(values.get("tasks", ()))
@@ -134,8 +144,8 @@ class PolicyRun:
         self,
         recipe: Recipe,
         episodes: Sequence[Path],
-        vision: Path,
-        actions: Path,
+        vision: Path | None,
+        actions: Path | None,
         out: Path,
         tokens: Path | None = None,
         start: Path | None = None,
@@ -146,15 +156,50 @@ class PolicyRun:
         Args:
             recipe: the training file.
             episodes: folders of episodes; they may have grown since the run was last stopped.
-            vision, actions: folders of the vision and of the action tokeniser.
+            vision, actions: folders of the vision and of the action tokeniser; None with ``keep_layout``.
             out: the run's folder.
             tokens: the same episodes' tokens, made by another run with the same tokenisers.
             start: a bundle to begin from instead of fresh weights; its backbone and action codes are this run's.
             fresh_actions: these action codes are not those of ``start``.
         """
-        agreed_crops(recipe, episodes)
-        out.mkdir(parents=True, exist_ok=True)
         self.out, self._token_file = out, tokens
+        parent = Bundle.load(start) if start is not None else None
+        if recipe.keep_layout:
+            shard = self._keep(recipe, parent, episodes)
+        else:
+            shard = self._anew(recipe, parent, episodes, vision, actions, fresh_actions)
+        config = self.bundle.config
+        training = replace(recipe.training, backbone=dict(config.backbone))
+        data = Sequences.assemble(shard, config.layout, self.bundle.text, foresight=training.foresight)
+        self.trainer = PolicyTrainer(self.bundle.backbone.train(), data, training, out)
+        self.validate = Validation(self.bundle, data, out, config.decoding)
+
+    def _keep(self, recipe: Recipe, parent: Bundle | None, episodes: Sequence[Path]) -> TokenShard:
+        """Make the bundle that is begun from this run's, but for its name, its attention and how it decodes."""
+        if parent is None:
+            raise ConfigError("keep_layout fine-tunes a bundle as it is: name it with --start")
+        brought = {Path(folder): bring(folder, parent.config) for folder in episodes}
+        slots = parent.config.layout.action_slots
+        shard = self._tokens(episodes, parent.vision, parent.fast, parent.normalizer, slots, brought)
+        if recipe.only:
+            shard = shard.only(recipe.only)
+        config = replace(
+            parent.config, name=recipe.name, attention=recipe.attention, parts={}, tasks=recipe.tasks,
+            decoding={**parent.config.decoding, **recipe.decoding},
+        )  # fmt: skip
+        parent.backbone.kind = attention_kind(recipe.attention)
+        sentences = tuple(sorted({*parent.sentences, *shard.instructions}))
+        self.bundle = replace(parent, config=config, sentences=sentences, hash="")
+        return shard
+
+    def _anew(
+        self, recipe: Recipe, parent: Bundle | None, episodes: Sequence[Path], vision: Path | None,
+        actions: Path | None, fresh_actions: bool,
+    ) -> TokenShard:  # fmt: skip
+        """Make a bundle of the data's own words and codes, with what a parent knows of them."""
+        if vision is None or actions is None:
+            raise ConfigError("--vision and --actions say with which tokenisers to train")
+        agreed_crops(recipe, episodes)
         recipe = replace(recipe, action=agreed_action(recipe, episodes))
         eyes = VisionTokenizer.load(vision)
         fast = FastTokenizer.load(actions, recipe.action.chunk, recipe.action.dimensions)
@@ -162,7 +207,6 @@ class PolicyRun:
         shard = self._tokens(episodes, eyes, fast, normalizer, recipe.action_slots)
         if recipe.only:
             shard = shard.only(recipe.only)
-        parent = Bundle.load(start) if start is not None else None
         sentences = tuple(sorted({*shard.instructions, *(parent.sentences if parent else ())}))
         text = TextTokenizer.train(sentences, size_limit=128, spare=16)
         layout = build_layout(recipe, agreed_sizes(episodes), eyes, fast, text)
@@ -179,19 +223,18 @@ class PolicyRun:
         self.bundle.check()
         if parent is not None:
             fresh = inherit(self.bundle, parent, fresh_actions)
-            print(f"starts from {start}; {fresh} of {layout.vocabulary.size} vocabulary rows are fresh")
-        data = Sequences.assemble(shard, layout, text, foresight=recipe.training.foresight)
-        self.trainer = PolicyTrainer(backbone, data, recipe.training, out)
-        self.validate = Validation(self.bundle, data, out, recipe.decoding)
+            print(f"starts from {parent.config.name}; {fresh} of {layout.vocabulary.size} vocabulary rows are fresh")
+        return shard
 
     def _tokens(
         self, episodes: Sequence[Path], vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer,
-        slots: int,
+        slots: int, brought: Mapping[Path, Brought] | None = None,
     ) -> TokenShard:  # fmt: skip
         if self._token_file is not None:
             return TokenShard.load(self._token_file)
-        with PartialState().main_process_first():  # the others find the files
-            return tokenize(episodes, vision, fast, normalizer, slots, self.out / "tokens")
+        processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # of CPUs too, as in Accelerator
+        with processes.main_process_first():  # the others find the files
+            return tokenize(episodes, vision, fast, normalizer, slots, self.out / "tokens", brought)
 
     def run(self) -> Path:
         """Train (or go on) to the end and write the bundle with the averaged weights."""
@@ -202,11 +245,15 @@ class PolicyRun:
 
     def export(self) -> Path:
         """Write ``bundle/`` from the averaged weights as they stand (one process of several does)."""
-        folder = self.out / "bundle"
-        if not self.trainer.accelerator.is_main_process:
-            return folder
-        with self.trainer.averaged():
-            return self.bundle.save(folder, self.card())
+        folder, model, config = self.out / "bundle", self.bundle.backbone, self.bundle.config
+        with self.trainer.averaged(gathered=False):
+            state = plain_state(model)
+            if self.trainer.accelerator.is_main_process:
+                plain = Backbone(config.backbone, config.layout, config.attention, empty=True)
+                plain.load_state_dict(state, assign=True)
+                replace(self.bundle, backbone=plain).save(folder, self.card())
+        self.trainer.accelerator.wait_for_everyone()
+        return folder
 
     def card(self) -> str:
         """Return the model card's skeleton: what was trained on what, with which values."""

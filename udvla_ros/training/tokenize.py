@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from udvla_ros.tokens.action import FastTokenizer
 from udvla_ros.tokens.normalize import QuantileNormalizer
 from udvla_ros.tokens.vision import VisionTokenizer
 from udvla_ros.training.dataset import TokenShard
+
+if TYPE_CHECKING:
+    from udvla_ros.training.kept import Brought
 
 # Half ranges that are never gone below: a motion that never happens keeps a sane scale.
 ROTATION_FLOOR = 0.1  # rad per step, of a TCP
@@ -86,10 +90,13 @@ def tokenize(
     normalizer: QuantileNormalizer,
     slots: int,
     kept: Path,
+    brought: Mapping[Path, Brought] | None = None,
 ) -> TokenShard:
     """Encode every frame and chunk of folders of episodes, with a progress bar; as many files at once as threads.
 
     What ``kept`` holds of an earlier call is taken as it is, so that data which have grown cost what is new.
+
+    Pictures and labels of a folder that ``brought`` names are put into a bundle's conventions first.
 
     Chunks that need more than ``slots - 1`` codes are left out of the training steps (their share is printed);
     frames without a chunk of their own (the last of an episode) serve as future images only.
@@ -99,7 +106,9 @@ def tokenize(
     threads = torch.get_num_threads()
     # A small encoder gains little from two threads on one image and all from two on two.
     with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
-        work = partial(_tokenize_shard, vision=vision, fast=fast, normalizer=normalizer, slots=slots, kept=kept)
+        work = partial(
+            _tokenize_shard, vision=vision, fast=fast, normalizer=normalizer, slots=slots, kept=kept, brought=brought
+        )
         dropped = sum(tqdm(pool.map(work, paths), total=len(paths), desc="tokenize", unit="file"))
     torch.set_num_threads(threads)
     made = TokenShard.load(kept)
@@ -111,23 +120,28 @@ def tokenize(
 
 
 def _tokenize_shard(
-    path: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int, kept: Path
-) -> int:
+    path: Path, vision: VisionTokenizer, fast: FastTokenizer, normalizer: QuantileNormalizer, slots: int, kept: Path,
+    brought: Mapping[Path, Brought] | None = None,
+) -> int:  # fmt: skip
     """Keep the tokens of one file; return how many chunks were too long."""
     file = kept / f"{path.parent.name}-{path.stem}.npz"
     if file.is_file():
         return 0
     shard = read_shard(path)
     views = {}
-    for name in shard[0].images:
+    into = (brought or {}).get(path.parent)
+    for name in shard[0].images if into is None else into.bundle.cameras:
         images = np.concatenate([episode.images[name] for episode in shard])
+        if into is not None:
+            images = into.pictures(name, images)
         views[name] = vision.encode(images).cpu().numpy().reshape(len(images), -1).astype(np.uint16)
     current, future, actions, chunks, text, number, places, named, by = [], [], [], [], [], [], [], [], []
     instructions: dict[str, int] = {}
     offset = dropped = 0
     for count, episode in enumerate(shard):
         steps = episode.learnable
-        codes = fast.encode_batch(normalizer.normalize(episode.intention[steps]), clip=True)
+        labels = episode.intention if into is None else into.labels(episode.intention)
+        codes = fast.encode_batch(normalizer.normalize(labels[steps]), clip=True)
         row = instructions.setdefault(episode.instruction, len(instructions))
         for step, sequence in zip(steps.tolist(), codes, strict=True):
             if len(sequence) > slots - 1:
@@ -136,7 +150,7 @@ def _tokenize_shard(
             current.append(offset + step)
             future.append(offset + episode.future(step, episode.intention.shape[1]))
             actions.append(np.pad(sequence, (0, slots - 1 - len(sequence)), constant_values=-1))
-            chunks.append(episode.intention[step])
+            chunks.append(labels[step])
             by.append(episode.intervention[step])
             text.append(row)
             number.append(count)

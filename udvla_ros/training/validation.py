@@ -14,6 +14,7 @@ import torch
 from udvla_ros.decoding.interface import Decoded, DecodeOptions
 from udvla_ros.decoding.registry import make_decoder
 from udvla_ros.model.checkpoint import Bundle
+from udvla_ros.policy.convention import physical
 from udvla_ros.tokens.layout import Prefix
 from udvla_ros.training.corruption import Corrupted, uncorrupted
 from udvla_ros.training.dataset import Sequences
@@ -47,14 +48,14 @@ class Validation:
     def __call__(self, trainer: PolicyTrainer) -> dict[str, Any]:
         """Return the losses and the decoded chunks' errors; write ``predictions.png``."""
         scores = self._losses(trainer)
-        if trainer.config.objective == "jd3p" and trainer.config.copies:
+        if trainer.config.objective != "next_token" and trainer.config.copies:
             scores |= self.likelihood()
         decoded = self._decode(self.options)
         scores |= self._chunk_errors(decoded, "")
         if trainer.config.blind_copies and self.options.foresight != "off":
             blind = self._decode(replace(self.options, foresight="off"))
             scores |= self._chunk_errors(blind, "blind_")
-        if self.options.foresight == "full":
+        if self.options.foresight == "full" and trainer.accelerator.is_main_process:
             self._draw(decoded, trainer.folder / "predictions.png")
         return scores
 
@@ -74,7 +75,7 @@ class Validation:
         alone: dict[str, Any] = {"copies": min(config.copies, 1), "blind": int(not config.copies)}
         asked = uncorrupted(target, model.visual_slots, model.action_slots, v.mask, **alone)
         name = "next_token"
-        if config.objective == "jd3p":
+        if config.objective != "next_token":
             name = "full_mask"
             empty = model.suffix_ids.expand(len(target), 1, -1)
             block = empty[..., int(model.action_slots[0]) - 1 :][..., : len(model.action_slots) + 1]
@@ -117,9 +118,10 @@ class Validation:
 
     def _chunk_errors(self, decoded: Decoded, prefix: str) -> dict[str, float]:
         """Errors against the expert's intention: of the chunk's whole way (mm, or mrad of joints), and gripper."""
-        bundle, truth = self.bundle, self.data.shard.chunks[self.steps]
-        actions = np.stack([bundle.normalizer.denormalize(bundle.fast.decode(c)) for c in decoded.actions])
-        convention = bundle.config.action
+        bundle, convention = self.bundle, self.bundle.config.action
+        told = (bundle.normalizer.denormalize(bundle.fast.decode(codes)) for codes in decoded.actions)
+        actions = np.stack([physical(chunk, convention) for chunk in told])
+        truth = np.stack([physical(chunk, convention) for chunk in self.data.shard.chunks[self.steps]])
         unit = "mm" if convention.space == "tcp_delta" else "mrad"
         moving = [i for i in range(convention.dimensions) if i != convention.gripper]
         moving = moving[:3] if unit == "mm" else moving
