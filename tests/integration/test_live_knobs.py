@@ -25,8 +25,8 @@ BUNDLE = "models/udvla-nano-ur5e"
 TURNS = {
     "denoise_steps": 4, "action_steps": 2, "temperature": 0.5, "confidence_threshold": 0.9, "decoder": "independent",
     "foresight": "off", "schedule": "paper", "iterations": 3, "stop_when_ready": True, "remask": 0.1,
-    "sampler": "exact", "entropy_bound": 2.0, "samples": 2, "jacobi_start": "current", "masked_frames": True,
-    "drawn_behind": True,
+    "sampler": "exact", "entropy_bound": 2.0, "samples": 2, "masked_frames": True, "drawn_behind": True,
+    "jacobi_start": "current",
 }  # fmt: skip
 CYCLE = 0.1  # s between two steps of a chunk: a longer silence on arbiter/command would be a cycle missed
 SENTENCES = ("touch the blue cube", "touch the green cube", "touch the red cube")
